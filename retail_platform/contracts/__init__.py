@@ -1,0 +1,25 @@
+"""What every table promises: the ground floor, which every other room may read.
+
+`TABLES` maps a table's name to its contract and `FEEDS` a feed's name to the shape of its landing files.
+Schemas, checks, DDL, the columns shown in Dagster and the data dictionary all derive from these two.
+"""
+
+from retail_platform.contracts import clean, features, feeds, forecast, monitoring
+from retail_platform.contracts.feeds import FEEDS, Feed, FeedColumn
+from retail_platform.contracts.table import TABLES, Column, ContractBroken, RowRule, Table
+
+__all__ = [
+    "FEEDS",
+    "TABLES",
+    "Column",
+    "ContractBroken",
+    "Feed",
+    "FeedColumn",
+    "RowRule",
+    "Table",
+    "clean",
+    "features",
+    "feeds",
+    "forecast",
+    "monitoring",
+]

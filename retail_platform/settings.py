@@ -1,0 +1,233 @@
+"""Every setting of the platform: one typed, frozen tree, read from `retail.toml` and `RETAIL_*` variables.
+
+Here: names, types, defaults and where they are read from. Not here: any behaviour that depends on them; rooms
+get the part that concerns them passed in.
+"""
+
+import os
+import tomllib
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from retail_platform.contracts.feeds import FEEDS
+
+ENVIRONMENT_PREFIX = "RETAIL_"
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class SettingsError(Exception):
+    """A setting is unknown or unusable; the message names each with its place and remedy."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FeedSettings(_Settings):
+    """How the files of one feed are written, where that differs from `docs/feeds.md`."""
+
+    columns: dict[str, str] = Field(
+        default={}, description="Column of the contract -> column name in the files, where they differ"
+    )
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+
+
+class LakeSettings(_Settings):
+    """Guards of lake writes."""
+
+    lock_timeout_seconds: float = Field(default=300, gt=0, description="How long a writer waits for its table")
+    commit_attempts: int = Field(default=30, ge=1, description="How often a conflicting commit is tried")
+    memory_limit: str = Field(default="4GB", description="DuckDB's memory limit per connection")
+    threads: int = Field(default=2, ge=1)
+
+
+class ForecastSettings(_Settings):
+    """What is forecast, how far, and from which series."""
+
+    item_level: Literal["item", "category", "department"] = Field(
+        default="item", description="Level of the item hierarchy at which demand is forecast"
+    )
+    horizon_days: int = Field(default=28, ge=1, le=366)
+    horizon_blocks: tuple[int, ...] = Field(
+        default=(7, 14, 28), description="One mean model per block; each value is the last horizon of its block"
+    )
+    minimum_selling_days: int = Field(
+        default=60, ge=1, description="A series is forecast if it sold on at least so many of its last 182 days"
+    )
+    excluded_categories: tuple[str, ...] = Field(
+        default=(), description="Categories that are not merchandise, such as fuel or coupons"
+    )
+    training_days: int = Field(default=730, ge=56, description="Longest training window")
+    cutoffs: int = Field(default=3, ge=3, description="Rolling origins of the backtest")
+    shards: int = Field(default=1, ge=1, description="Groups of stores that are computed apart")
+    trees: int = Field(default=200, ge=1)
+    leaves: int = Field(default=63, ge=2)
+    learning_rate: float = Field(default=0.06, gt=0, le=1)
+    tweedie_variance_power: float = Field(default=1.1, ge=1, lt=2)
+    threads: int = Field(default=2, ge=1)
+    seed: int = 20170101
+
+    @field_validator("horizon_blocks")
+    @classmethod
+    def _ascending(cls, blocks: tuple[int, ...]) -> tuple[int, ...]:
+        if not blocks or list(blocks) != sorted(set(blocks)) or blocks[0] < 1:
+            raise ValueError("horizon_blocks must be ascending positive days, such as [7, 14, 28]")
+        return blocks
+
+
+class ReplenishmentSettings(_Settings):
+    """How much stock is wanted, where the item master does not say otherwise."""
+
+    service_level: Share = 0.95
+    lead_time_days: int = Field(default=3, ge=0)
+    review_period_days: int = Field(default=1, ge=1)
+    case_pack: int = Field(default=1, ge=1)
+    demand_autocorrelation: float = Field(
+        default=0.2, ge=0, lt=1, description="Correlation of the forecast errors of successive days"
+    )
+    sample_paths: int = Field(default=500, ge=50)
+    seed: int = 20170101
+
+
+class DriftSettings(_Settings):
+    """When the present counts as different from the past."""
+
+    window_days: int = Field(default=28, ge=7, description="Current window, and each reference window")
+    distance_threshold: float = Field(default=0.15, gt=0)
+    share_of_columns: Share = Field(default=0.5, description="Share of drifted columns at which the table has drifted")
+    persistence: int = Field(default=2, ge=1, description="Measurements in a row that must agree before retraining")
+    sample_rows: int = Field(default=20_000, ge=100)
+    seed: int = 20170101
+
+
+class Settings(_Settings):
+    """The whole configuration. `home` holds everything that the platform writes."""
+
+    home: Path = Path(".retail")
+    catalog: str = Field(default="sqlite", description="'sqlite', or postgres://... of a shared catalog")
+    start_date: date = Field(default=date(2010, 1, 1), description="First business day that is accepted")
+    country: str = Field(default="US", description="Country of the public holidays (ISO 3166)")
+    customer_key: SecretStr | None = Field(
+        default=None, description="Key of the customer pseudonyms; generated into the home folder where not set"
+    )
+    feeds: dict[str, FeedSettings] = {}
+    lake: LakeSettings = LakeSettings()
+    forecast: ForecastSettings = ForecastSettings()
+    replenishment: ReplenishmentSettings = ReplenishmentSettings()
+    drift: DriftSettings = DriftSettings()
+
+    @field_validator("catalog")
+    @classmethod
+    def _known_catalog(cls, catalog: str) -> str:
+        if catalog != "sqlite" and not catalog.startswith(("postgres://", "postgresql://")):
+            raise ValueError("catalog must be 'sqlite' or a postgres:// address")
+        return catalog
+
+    @field_validator("feeds")
+    @classmethod
+    def _known_feeds(cls, feeds: dict[str, FeedSettings]) -> dict[str, FeedSettings]:
+        wrong = [f"unknown feed {name}; known are {', '.join(FEEDS)}" for name in feeds if name not in FEEDS]
+        for name, feed in feeds.items():
+            known = FEEDS[name].column_names if name in FEEDS else feed.columns
+            wrong += [f"feed {name} has no column {c}; it has {', '.join(known)}" for c in feed.columns if c not in known]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return feeds
+
+    def feed(self, name: str) -> FeedSettings:
+        return self.feeds.get(name, FeedSettings())
+
+    @property
+    def landing(self) -> Path:
+        return self.home / "landing"
+
+    @property
+    def lake_data(self) -> Path:
+        return self.home / "lake"
+
+    @property
+    def catalog_file(self) -> Path:
+        return self.home / "catalog.sqlite"
+
+    @property
+    def models(self) -> Path:
+        return self.home / "models"
+
+    @property
+    def reports(self) -> Path:
+        return self.home / "reports"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home / "dagster"
+
+
+def load_settings(environment: dict[str, str] | None = None, directory: Path | None = None) -> Settings:
+    """Read the settings: defaults, then `retail.toml`, then `RETAIL_*` (nested keys with two underscores).
+
+    The file is the one that RETAIL_CONFIG names, else `retail.toml` in the home folder, else the one in
+    `directory`. Raises `SettingsError` with every unknown key and unusable value at once.
+    """
+    environment = dict(os.environ if environment is None else environment)
+    directory = directory or Path.cwd()
+    variables = {k: v for k, v in environment.items() if k.startswith(ENVIRONMENT_PREFIX)}
+    config = variables.pop("RETAIL_CONFIG", None)
+    home = directory / variables.get("RETAIL_HOME", ".retail")
+    values, place = _read_file(config and directory / config, home, directory)
+    for variable, text in variables.items():
+        _put(values, variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"), text)
+    values["home"] = (directory / str(values.get("home", ".retail"))).absolute()
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as invalid:
+        raise SettingsError(_explain(invalid, variables, place)) from None
+
+
+def _read_file(config: Path | None, home: Path, directory: Path) -> tuple[dict[str, Any], Path | None]:
+    if config and not config.is_file():
+        raise SettingsError(f"RETAIL_CONFIG names {config}, which is not a file")
+    for place in [config] if config else [home / "retail.toml", directory / "retail.toml"]:
+        if place and place.is_file():
+            try:
+                return tomllib.loads(place.read_text(encoding="utf-8")), place
+            except tomllib.TOMLDecodeError as broken:
+                raise SettingsError(f"{place} is not TOML: {broken}") from None
+    return {}, None
+
+
+def _put(values: dict[str, Any], path: list[str], text: str) -> None:
+    for key in path[:-1]:
+        values = values.setdefault(key, {})
+    values[path[-1]] = [part.strip() for part in text.split(",")] if _is_list(path) else text
+
+
+def _is_list(path: list[str]) -> bool:
+    return path in (["forecast", "horizon_blocks"], ["forecast", "excluded_categories"])
+
+
+def _explain(invalid: ValidationError, variables: dict[str, str], place: Path | None) -> str:
+    lines = []
+    for error in invalid.errors():
+        path = [str(part) for part in error["loc"]]
+        variable = ENVIRONMENT_PREFIX + "__".join(path).upper()
+        where = f"the variable {variable}" if variable in variables else str(place or "the settings")
+        if error["type"] == "extra_forbidden":
+            lines.append(f"{where}: unknown setting {'.'.join(path)}{_suggestion(path)}")
+        else:
+            lines.append(f"{where}: {'.'.join(path)}: {error['msg']}")
+    return "; ".join(lines)
+
+
+def _suggestion(path: list[str]) -> str:
+    from difflib import get_close_matches
+
+    model: Any = Settings
+    for part in path[:-1]:
+        known = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = known.annotation if known else FeedSettings
+    close = get_close_matches(path[-1], list(getattr(model, "model_fields", {})), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
