@@ -1,0 +1,126 @@
+"""How a contract becomes a lake table, and how a lake table follows a changed contract.
+
+A table evolves in place only where that loses nothing: a new nullable column is added, a number is widened.
+Every other difference is refused, and all differences are named at once.
+"""
+
+from dataclasses import dataclass
+
+import duckdb
+import polars as pl
+
+from retail_platform.contracts.table import Table
+from retail_platform.lakehouse.connection import LAKE, LakeError
+
+_SIMPLE_TYPES: dict[type[pl.DataType] | pl.DataType, str] = {
+    pl.String: "VARCHAR",
+    pl.Boolean: "BOOLEAN",
+    pl.Date: "DATE",
+    pl.Int8: "TINYINT",
+    pl.Int16: "SMALLINT",
+    pl.Int32: "INTEGER",
+    pl.Int64: "BIGINT",
+    pl.UInt8: "UTINYINT",
+    pl.UInt16: "USMALLINT",
+    pl.UInt32: "UINTEGER",
+    pl.UInt64: "UBIGINT",
+    pl.Float32: "FLOAT",
+    pl.Float64: "DOUBLE",
+}
+
+_WIDER: dict[str, tuple[str, ...]] = {
+    "TINYINT": ("SMALLINT", "INTEGER", "BIGINT"),
+    "SMALLINT": ("INTEGER", "BIGINT"),
+    "INTEGER": ("BIGINT",),
+    "UTINYINT": ("USMALLINT", "UINTEGER", "UBIGINT"),
+    "USMALLINT": ("UINTEGER", "UBIGINT"),
+    "UINTEGER": ("UBIGINT",),
+    "FLOAT": ("DOUBLE",),
+}
+
+
+class SchemaChangeRefused(LakeError):
+    """A table in the lake cannot follow its contract without losing something."""
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """The statements that bring a lake table to its contract, and what they do in words."""
+
+    statements: tuple[str, ...]
+    changes: tuple[str, ...]
+
+
+def duckdb_type(dtype: pl.DataType) -> str:
+    """DuckDB's name of a Polars type; raises `LakeError` for a type that the lake does not hold."""
+    if isinstance(dtype, pl.Datetime):
+        return "TIMESTAMP" if dtype.time_zone is None else "TIMESTAMP WITH TIME ZONE"
+    if isinstance(dtype, pl.List):
+        return f"{duckdb_type(_instance(dtype.inner))}[]"
+    for known, name in _SIMPLE_TYPES.items():
+        if dtype == known:
+            return name
+    raise LakeError(f"the lake has no type for {dtype}")
+
+
+def create_statement(table: Table) -> str:
+    """`CREATE TABLE IF NOT EXISTS` of a contract; nullability is the contract's."""
+    columns = ", ".join(
+        f"{identifier(c.name)} {duckdb_type(c.dtype)}{'' if c.nullable else ' NOT NULL'}" for c in table.columns
+    )
+    return f"CREATE TABLE IF NOT EXISTS {qualified(table.name)} ({columns})"
+
+
+def lake_columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    """Column name -> DuckDB type of a table in the lake, in order; empty where there is no such table."""
+    schema, name = table.split(".")
+    rows = connection.execute(
+        "SELECT column_name, data_type FROM duckdb_columns() "
+        "WHERE database_name = ? AND schema_name = ? AND table_name = ? ORDER BY column_index",
+        [LAKE, schema, name],
+    ).fetchall()
+    return dict(rows)
+
+
+def evolution(table: Table, current: dict[str, str]) -> Evolution:
+    """What must change in a lake table with columns `current` to keep the contract.
+
+    Raises `SchemaChangeRefused` with every difference that would lose or invent something.
+    """
+    statements, changes, refused = [], [], []
+    wanted = {c.name: c for c in table.columns}
+    refused += [f"column {name} stands in the lake and not in the contract" for name in current if name not in wanted]
+    for name, spec in wanted.items():
+        wanted_type = duckdb_type(spec.dtype)
+        if name not in current:
+            if spec.nullable:
+                statements.append(f"ALTER TABLE {qualified(table.name)} ADD COLUMN {identifier(name)} {wanted_type}")
+                changes.append(f"added column {name} {wanted_type}")
+            else:
+                refused.append(f"new column {name} must be nullable: the rows already there have no value for it")
+        elif current[name] != wanted_type:
+            if wanted_type in _WIDER.get(current[name], ()):
+                statements.append(
+                    f"ALTER TABLE {qualified(table.name)} ALTER COLUMN {identifier(name)} SET DATA TYPE {wanted_type}"
+                )
+                changes.append(f"widened column {name} from {current[name]} to {wanted_type}")
+            else:
+                refused.append(f"column {name} is {current[name]} in the lake and {wanted_type} in the contract")
+    if refused:
+        raise SchemaChangeRefused(
+            f"table {table.name} cannot follow its contract in place: {'; '.join(refused)}. Write the new shape to a "
+            "new table, or rebuild this one after dropping it"
+        )
+    return Evolution(tuple(statements), tuple(changes))
+
+
+def identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def qualified(table: str) -> str:
+    return ".".join(identifier(part) for part in (LAKE, *table.split(".")))
+
+
+def _instance(dtype: object) -> pl.DataType:
+    return dtype() if isinstance(dtype, type) else dtype  # type: ignore[return-value]

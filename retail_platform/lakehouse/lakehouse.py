@@ -1,0 +1,288 @@
+"""The lake as the other rooms see it: read tables, write slices, ask what was committed.
+
+A call of `commit` is one transaction over any number of tables: it replaces exactly the slices that it names,
+inserts by column name, carries its provenance, and is on disk before it is acknowledged. A crash leaves the old
+state. Not here: what the rows mean, and when they are written.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from retail_platform.contracts.table import TABLES, Table
+from retail_platform.lakehouse import ddl
+from retail_platform.lakehouse.connection import LAKE, Connect, LakeError, in_memory, open_lake
+from retail_platform.lakehouse.durability import data_files, sync_files
+from retail_platform.lakehouse.locks import table_locks
+from retail_platform.lakehouse.writes import Append, Commit, Provenance, Query, ReplaceSlices, ReplaceTable, Rows, Write
+from retail_platform.settings import Settings
+
+_RETRIED = ("database is locked", "transaction conflict", "conflict", "could not serialize", "deadlock detected")
+
+
+class Lakehouse:
+    """The lake of one home folder. Holds no connection: each call opens its own and closes it."""
+
+    def __init__(self, settings: Settings, connect: Connect = in_memory) -> None:
+        self.settings = settings
+        self._connect = connect
+
+    @contextmanager
+    def connection(self, *, read_only: bool = True, at: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A DuckDB connection whose current database is the lake, for what the methods below do not offer."""
+        with open_lake(self.settings, read_only=read_only, at=at, connect=self._connect) as connection:
+            yield connection
+
+    def prepare(self) -> None:
+        """Create every schema and contract table that is missing, so that a table never written reads as empty."""
+        with table_locks(self.settings, ["lake"]):
+            for attempt in self._attempts():
+                with attempt, self.connection(read_only=False) as connection:
+                    _prepare(connection)
+
+    def read(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str = "",
+        parameters: Sequence[Any] = (),
+        at: int | None = None,
+    ) -> pl.DataFrame:
+        """Rows of a table, all or those that satisfy the SQL condition `where` with its `?` parameters."""
+        return self.query(_select(table, columns, where), parameters, at=at)
+
+    def query(self, sql: str, parameters: Sequence[Any] = (), *, at: int | None = None) -> pl.DataFrame:
+        """The result of one read-only statement; tables are named as `clean.sales`.
+
+        Raises `LakeError` where the statement is refused, with the engine's own words.
+        """
+        with self.connection(at=at) as connection:
+            try:
+                return connection.execute(sql, list(parameters)).pl()
+            except duckdb.Error as error:
+                raise LakeError(str(error)) from error
+
+    @contextmanager
+    def read_batches(
+        self, table: str, *, columns: Sequence[str] | None = None, where: str = "", batch_rows: int = 500_000
+    ) -> Iterator[pa.RecordBatchReader]:
+        """Rows of a table as a stream, for tables larger than memory."""
+        with self.connection() as connection:
+            yield connection.execute(_select(table, columns, where)).to_arrow_reader(batch_rows)
+
+    def snapshot_id(self) -> int:
+        """The latest snapshot; every commit makes a new one."""
+        with self.connection() as connection:
+            return _scalar(connection, f"SELECT id FROM ducklake_current_snapshot('{LAKE}')")
+
+    def snapshots(self) -> pl.DataFrame:
+        """Every snapshot with its time, author, message, provenance and changes, newest first."""
+        return self.query(
+            "SELECT snapshot_id, snapshot_time::TIMESTAMP AS snapshot_time, author, commit_message, "
+            f"commit_extra_info, changes::VARCHAR AS changes FROM ducklake_snapshots('{LAKE}') "
+            "ORDER BY snapshot_id DESC"
+        )
+
+    def commit(self, writes: Sequence[Write], provenance: Provenance) -> Commit:
+        """Carry out all `writes` in one transaction and return what was done.
+
+        Conflicts with other writers are tried again a bounded number of times; every other error is raised and
+        leaves the lake as it was. Raises `LakeError`, and `SchemaChangeRefused` where a table cannot follow its
+        contract.
+        """
+        _refuse_strays(writes)
+        names = [write.table.name for write in writes]
+        with table_locks(self.settings, names), self._spooled(writes) as repeatable:
+            for attempt in self._attempts():
+                with attempt:
+                    return self._try_commit(repeatable, provenance, attempt.retry_state.attempt_number)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _try_commit(self, writes: Sequence[Write], provenance: Provenance, attempt: int) -> Commit:
+        root = self.settings.lake_data
+        folders = {root / write.table.schema_name / write.table.table_name for write in writes}
+        before = {file for folder in folders for file in data_files(folder)}
+        with self.connection(read_only=False) as connection:
+            connection.execute("BEGIN")
+            try:
+                changes = [change for write in writes for change in _follow_contract(connection, write.table)]
+                rows = {write.table.name: _write(connection, write) for write in writes}
+                connection.execute(
+                    f"CALL {LAKE}.set_commit_message(?, ?, extra_info => ?)",
+                    [provenance.run_id, provenance.message(), provenance.as_json()],
+                )
+                sync_files({file for folder in folders for file in data_files(folder)} - before, root)
+                connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(connection)
+                raise
+            snapshot = _scalar(connection, f"SELECT id FROM ducklake_last_committed_snapshot('{LAKE}')")
+        return Commit(snapshot, rows, tuple(changes), attempt)
+
+    @contextmanager
+    def _spooled(self, writes: Sequence[Write]) -> Iterator[list[Write]]:
+        """The same writes with every one-shot stream put on disk, so that a conflict can be tried again."""
+        spools: list[Path] = []
+        try:
+            repeatable: list[Write] = []
+            for write in writes:
+                if isinstance(write, ReplaceSlices) or not isinstance(write.rows, pa.RecordBatchReader):
+                    repeatable.append(write)
+                    continue
+                spools.append(self._spool(write.rows))
+                rows = pl.scan_parquet(spools[-1], glob=False)
+                repeatable.append(type(write)(write.table, rows))
+            yield repeatable
+        finally:
+            for spool in spools:
+                spool.unlink(missing_ok=True)
+
+    def _spool(self, reader: pa.RecordBatchReader) -> Path:
+        folder = self.settings.home / "spool"
+        folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder, suffix=".parquet", delete=False) as file:
+            path = Path(file.name)
+        with pq.ParquetWriter(path, reader.schema, compression="lz4") as writer:
+            for batch in reader:
+                writer.write_batch(batch)
+        return path
+
+    def _attempts(self) -> Retrying:
+        return Retrying(
+            retry=retry_if_exception(_is_conflict),
+            stop=stop_after_attempt(self.settings.lake.commit_attempts),
+            wait=wait_random_exponential(multiplier=0.02, max=2),
+            retry_error_callback=_give_up,
+            reraise=True,
+        )
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    there = set(
+        connection.execute(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = ?", [LAKE]
+        )
+        .pl()
+        .to_series()
+    )
+    missing = [table for table in TABLES.values() if table.name not in there]
+    if not missing:
+        return
+    connection.execute(f"CALL {LAKE}.set_option('parquet_compression', 'zstd')")
+    connection.execute("BEGIN")
+    for schema in sorted({table.schema_name for table in missing}):
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LAKE}.{ddl.identifier(schema)}")
+    for table in missing:
+        connection.execute(ddl.create_statement(table))
+    connection.execute("COMMIT")
+
+
+def _follow_contract(connection: duckdb.DuckDBPyConnection, table: Table) -> tuple[str, ...]:
+    current = ddl.lake_columns(connection, table.name)
+    if not current:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LAKE}.{ddl.identifier(table.schema_name)}")
+        connection.execute(ddl.create_statement(table))
+        return (f"created table {table.name}",)
+    evolution = ddl.evolution(table, current)
+    for statement in evolution.statements:
+        connection.execute(statement)
+    return evolution.changes
+
+
+def _write(connection: duckdb.DuckDBPyConnection, write: Write) -> int:
+    """Carry out one write inside the open transaction; the number of rows inserted."""
+    target = ddl.qualified(write.table.name)
+    if isinstance(write, ReplaceTable):
+        connection.execute(f"DELETE FROM {target}")
+    elif isinstance(write, ReplaceSlices) and write.slices:
+        slices = write.slice_frame()
+        condition = " AND ".join(f"old.{ddl.identifier(c)} = slice.{ddl.identifier(c)}" for c in slices.columns)
+        connection.register("_slices", slices)
+        connection.execute(f"DELETE FROM {target} AS old USING _slices AS slice WHERE {condition}")
+        connection.unregister("_slices")
+    columns = ", ".join(ddl.identifier(c.name) for c in write.table.columns)
+    if isinstance(write.rows, Query):
+        return _count(connection.execute(f"INSERT INTO {target} BY NAME SELECT {columns} FROM ({write.rows.sql})"))
+    _refuse_other_columns(write)
+    connection.register("_incoming", _arrow(write.rows))
+    try:
+        return _count(connection.execute(f"INSERT INTO {target} BY NAME SELECT {columns} FROM _incoming"))
+    finally:
+        connection.unregister("_incoming")
+
+
+def _arrow(rows: Rows) -> Any:
+    if isinstance(rows, pl.LazyFrame):
+        schema = rows.collect_schema().to_frame().to_arrow().schema
+        batches = (batch for frame in rows.collect_batches() for batch in frame.to_arrow().to_batches())
+        return pa.RecordBatchReader.from_batches(schema, batches)
+    return rows.to_arrow() if isinstance(rows, pl.DataFrame) else rows
+
+
+def _refuse_other_columns(write: Write) -> None:
+    if isinstance(write.rows, pl.DataFrame | pl.LazyFrame):
+        differences = write.table.schema_differences(write.rows.collect_schema())
+        if differences:
+            raise LakeError(f"these rows are not rows of {write.table.name}: {'; '.join(differences)}")
+
+
+def _refuse_strays(writes: Sequence[Write]) -> None:
+    for write in writes:
+        if not isinstance(write, ReplaceSlices):
+            continue
+        if not write.slices:
+            strays = write.rows
+        else:
+            slices = write.slice_frame()
+            strays = write.rows.join(slices, on=slices.columns, how="anti", nulls_equal=True)
+        if strays.height:
+            raise LakeError(
+                f"{write.table.name}: {strays.height} rows lie outside the slices to be replaced, "
+                f"for example {strays.row(0, named=True)}"
+            )
+
+
+def _select(table: str, columns: Sequence[str] | None, where: str) -> str:
+    names = ", ".join(map(ddl.identifier, columns)) if columns else "*"
+    return f"SELECT {names} FROM {ddl.qualified(table)}" + (f" WHERE {where}" if where else "")
+
+
+def _count(result: duckdb.DuckDBPyConnection) -> int:
+    row = result.fetchone()
+    return int(row[0]) if row else 0
+
+
+def _scalar(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
+    row = connection.execute(sql).fetchone()
+    if row is None:
+        raise LakeError(f"the lake has no answer to: {sql}")
+    return int(row[0])
+
+
+def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    try:
+        connection.execute("ROLLBACK")
+    except duckdb.Error:
+        # A failed COMMIT has already ended the transaction.
+        return
+
+
+def _is_conflict(error: BaseException) -> bool:
+    return isinstance(error, duckdb.Error) and any(words in str(error).lower() for words in _RETRIED)
+
+
+def _give_up(state: RetryCallState) -> Any:
+    error = state.outcome.exception() if state.outcome else None
+    raise LakeError(
+        f"gave up after {state.attempt_number} attempts to commit beside other writers: {error}; "
+        "write from fewer processes, or raise lake.commit_attempts"
+    ) from error

@@ -1,0 +1,74 @@
+"""One writer per table, across processes.
+
+DuckLake has snapshot isolation and no unique constraint: two writers that replace the same partition for the
+first time both commit, and double it. Writers therefore hold a lock per table while they write: a lock file
+beside a SQLite catalog, an advisory lock in a PostgreSQL catalog. Both end with the process that held them.
+Readers take no lock.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from retail_platform.lakehouse.connection import LakeError
+from retail_platform.settings import Settings
+
+_NAMESPACE = 0x5245_5441  # "RETA": keeps these advisory locks apart from other users of the same database
+
+
+@contextmanager
+def table_locks(settings: Settings, tables: Sequence[str]) -> Iterator[None]:
+    """Hold the write locks of `tables`, taken in the order of their names so that two writers cannot deadlock.
+
+    Raises `LakeError` where a lock is not free within `lake.lock_timeout_seconds`.
+    """
+    names = sorted(set(tables))
+    with ExitStack() as held:
+        if settings.catalog == "sqlite":
+            _lock_files(settings, names, held)
+        else:
+            _advisory_locks(settings, names, held)
+        yield
+
+
+def _lock_files(settings: Settings, names: Sequence[str], held: ExitStack) -> None:
+    from filelock import FileLock, Timeout
+
+    folder = settings.home / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        try:
+            held.enter_context(FileLock(folder / f"{name}.lock", timeout=settings.lake.lock_timeout_seconds))
+        except Timeout:
+            raise _not_free(settings, name) from None
+
+
+def _advisory_locks(settings: Settings, names: Sequence[str], held: ExitStack) -> None:
+    psycopg = _psycopg()
+    connection = held.enter_context(psycopg.connect(settings.catalog, autocommit=True))
+    connection.execute(f"SET lock_timeout = '{int(settings.lake.lock_timeout_seconds * 1000)}ms'")
+    for name in names:
+        try:
+            connection.execute(
+                "SELECT pg_advisory_lock(%s, %s)", (_NAMESPACE, zlib.crc32(name.encode()) - (1 << 31))
+            )
+        except psycopg.errors.LockNotAvailable:
+            raise _not_free(settings, name) from None
+
+
+def _psycopg() -> Any:
+    try:
+        import psycopg
+    except ImportError:
+        raise LakeError(
+            "a PostgreSQL catalog needs psycopg for its write locks; install retail-platform[postgres]"
+        ) from None
+    return psycopg
+
+
+def _not_free(settings: Settings, name: str) -> LakeError:
+    return LakeError(
+        f"table {name} is being written by another process for more than {settings.lake.lock_timeout_seconds:g} s; "
+        "wait for it to end, or raise lake.lock_timeout_seconds"
+    )
