@@ -6,6 +6,7 @@ before its commit.
 """
 
 import os
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 
@@ -14,12 +15,12 @@ def data_files(folder: Path) -> set[Path]:
     return set(folder.rglob("*.parquet")) if folder.is_dir() else set()
 
 
-def sync_files(files: set[Path], root: Path) -> None:
-    """Force files, and every folder between them and `root`, to disk."""
-    folders: set[Path] = set()
+def sync_files(files: AbstractSet[Path], root: Path) -> None:
+    """Force files, `root` and every folder between them to disk."""
+    folders = {root}
     for file in files:
         _sync(file)
-        folders.update(parent for parent in file.parents if parent == root or root in parent.parents)
+        folders.update(parent for parent in file.parents if root in parent.parents)
     for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
         _sync(folder)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import duckdb
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from retail_platform.contracts.table import TABLES, Table
@@ -22,7 +22,7 @@ from retail_platform.lakehouse import ddl
 from retail_platform.lakehouse.connection import LAKE, Connect, LakeError, in_memory, open_lake
 from retail_platform.lakehouse.durability import data_files, sync_files
 from retail_platform.lakehouse.locks import table_locks
-from retail_platform.lakehouse.writes import Append, Commit, Provenance, Query, ReplaceSlices, ReplaceTable, Rows, Write
+from retail_platform.lakehouse.writes import Commit, Provenance, Query, ReplaceSlices, ReplaceTable, Rows, Write
 from retail_platform.settings import Settings
 
 _RETRIED = ("database is locked", "transaction conflict", "conflict", "could not serialize", "deadlock detected")

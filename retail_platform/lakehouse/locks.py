@@ -50,9 +50,7 @@ def _advisory_locks(settings: Settings, names: Sequence[str], held: ExitStack) -
     connection.execute(f"SET lock_timeout = '{int(settings.lake.lock_timeout_seconds * 1000)}ms'")
     for name in names:
         try:
-            connection.execute(
-                "SELECT pg_advisory_lock(%s, %s)", (_NAMESPACE, zlib.crc32(name.encode()) - (1 << 31))
-            )
+            connection.execute("SELECT pg_advisory_lock(%s, %s)", (_NAMESPACE, zlib.crc32(name.encode()) - (1 << 31)))
         except psycopg.errors.LockNotAvailable:
             raise _not_free(settings, name) from None
 

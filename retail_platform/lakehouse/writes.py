@@ -7,13 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from typing import TypeAlias
 
 import polars as pl
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from retail_platform.contracts.table import Table
 
-SliceValue = str | int | date
+SliceValue: TypeAlias = str | int | date
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Query:
     sql: str
 
 
-Rows = pl.DataFrame | pl.LazyFrame | pa.RecordBatchReader | Query
+Rows: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.RecordBatchReader | Query
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ReplaceSlices:
         return pl.DataFrame([dict(s) for s in self.slices], schema=schema).unique(maintain_order=True)
 
 
-Write = Append | ReplaceTable | ReplaceSlices
+Write: TypeAlias = Append | ReplaceTable | ReplaceSlices
 
 
 @dataclass(frozen=True)
