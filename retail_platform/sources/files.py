@@ -284,7 +284,8 @@ def _refuse_broken_header(file: LandingFile, feed: Feed, settings: FeedSettings,
 def _remedy_for_missing(feed: Feed, settings: FeedSettings, missing: list[str], header: list[str]) -> str:
     other_delimiters = [d for d in (",", ";", "\t", "|") if d != settings.delimiter and d in header[0]]
     if len(header) == 1 and other_delimiters:
-        return f"The fields seem to be separated by {other_delimiters[0]!r}: set feeds.{feed.name}.delimiter in retail.toml."
+        seems = f"The fields seem to be separated by {other_delimiters[0]!r}"
+        return f"{seems}: set feeds.{feed.name}.delimiter in retail.toml."
     return (
         "Add them to the file, or where they have other names there, say so in retail.toml under "
         f'[feeds.{feed.name}.columns], such as {missing[0]} = "name in the file".'

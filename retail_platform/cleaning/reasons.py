@@ -1,0 +1,100 @@
+"""Why a row is rejected: every promise that it breaks, in words.
+
+Here: promises as pairs of expressions, and the split of a frame into the rows that keep all of them and those that
+do not. Not here: duplicates, which are no fault of one row (`duplicates.py`).
+
+A promise costs one boolean expression on every row; words are made for the broken rows alone.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from retail_platform.cleaning.conform import text_of
+from retail_platform.cleaning.text import FORMS
+from retail_platform.contracts.feeds import Feed
+from retail_platform.contracts.table import Table
+
+_SHOWN_CHARACTERS = 40
+
+
+@dataclass(frozen=True)
+class Promise:
+    """`broken` is true where a row breaks the promise (null counts as kept); `reason` is the text for such a row."""
+
+    broken: pl.Expr
+    reason: pl.Expr
+
+
+def split_by_promises(frame: pl.DataFrame, promises: Collection[Promise]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows that keep every promise, and the others with all their `reasons` (a list of text, never empty)."""
+    broken = [promise.broken.fill_null(value=False) for promise in promises]
+    any_broken = frame.select(pl.any_horizontal(broken).alias("broken"))["broken"]
+    reasons = [pl.when(b).then(promise.reason) for b, promise in zip(broken, promises, strict=True)]
+    rejected = frame.filter(any_broken).with_columns(pl.concat_list(reasons).list.drop_nulls().alias("reasons"))
+    return frame.filter(~any_broken), rejected
+
+
+def readable(feed: Feed) -> list[Promise]:
+    """Text that is there can be read as its column's type."""
+    return [
+        Promise(
+            _unreadable(c.name),
+            _format("{}: {} is not {}", c.name, _shown(pl.col(text_of(c.name))), FORMS[type(c.dtype)]),
+        )
+        for c in feed.columns
+        if c.dtype != pl.String
+    ]
+
+
+def keeps_contract(feed: Feed, table: Table) -> list[Promise]:
+    """The row rules of the clean table. A value that is there but unreadable does not count as missing too."""
+    promises = []
+    typed = {c.name for c in feed.columns if c.dtype != pl.String}
+    missing = {f"{name}: missing": name for name in typed}
+    for rule in table.row_rules():
+        broken = ~rule.holds
+        if rule.name in missing:
+            broken = broken & ~_unreadable(missing[rule.name])
+        promises.append(Promise(broken, pl.lit(rule.message)))
+    return promises
+
+
+def refers_to(column: str, known: Collection[str] | pl.Series, place: str) -> Promise:
+    """The value of `column` stands in `place`, whose keys are `known`."""
+    keys = pl.Series(list(known), dtype=pl.String)
+    return Promise(
+        ~pl.col(column).is_in(keys.implode()), _format("{}: {} is not in {}", column, _shown(pl.col(column)), place)
+    )
+
+
+def lies_in_its_partition(column: str, today: date) -> list[Promise]:
+    """The row's own date is the partition under which it is kept.
+
+    It is not where the date lay after the day of arrival or before the first accepted one. Such a row stays
+    rejected when its day comes, since its partition is that of its arrival; landing the file again mends it.
+    """
+    day, partition = pl.col(column), pl.col("partition_date")
+    return [
+        Promise(day > today, _format("{}: {} lies after today", column, day)),
+        Promise(
+            (day > partition) & (day <= today),
+            _format("{}: {} lies after the day of arrival, {}", column, day, partition),
+        ),
+        Promise(day < partition, _format("{}: {} lies before the first accepted date", column, day)),
+    ]
+
+
+def _unreadable(column: str) -> pl.Expr:
+    return pl.col(text_of(column)).is_not_null() & pl.col(column).is_null()
+
+
+def _shown(text: pl.Expr) -> pl.Expr:
+    rest = pl.when(text.str.len_chars() > _SHOWN_CHARACTERS).then(pl.lit("…")).otherwise(pl.lit(""))
+    return pl.format("'{}{}'", text.str.head(_SHOWN_CHARACTERS), rest)
+
+
+def _format(template: str, *parts: str | pl.Expr) -> pl.Expr:
+    return pl.format(template, *(pl.lit(part) if isinstance(part, str) else part for part in parts))
