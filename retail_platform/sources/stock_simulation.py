@@ -130,7 +130,7 @@ class _TrailingDemand:
         kept = np.where(informative, 1 - 1 / MEMORY_DAYS, 1.0)
         surprise = sold - self.mean
         self._weight = self._weight * kept + new
-        self.mean = self.mean + surprise * new / np.maximum(self._weight, 1e-12)
+        self.mean = self.mean + surprise * (new / np.maximum(self._weight, 1e-12))
         self._squared_deviations = self._squared_deviations * kept + new * surprise * (sold - self.mean)
 
 
