@@ -19,16 +19,19 @@ class DataDrift(pa.DataFrameModel):
 
     run_id: pl.String = column("Run that measured it")
     table_name: pl.String = column("Table measured")
-    column_name: pl.String = column("Column measured; '*' for the table as a whole")
+    column_name: pl.String = column("Column measured, or a quantity derived from one; '*' for the table as a whole")
     metric: pl.String = column("Distance, or share_of_drifted_columns for the whole table")
     value: pl.Float64 = column("Value; empty where the column could not be measured", nullable=True)
-    threshold: pl.Float64 = column("Value above which the column has drifted", nullable=True)
-    drifted: pl.Boolean = column("Value lies above the threshold")
+    threshold: pl.Float64 = column("Value from which on the column has drifted", nullable=True)
+    drifted: pl.Boolean = column("Value reaches the threshold")
     reference_start: pl.Date = column("First day of the reference window")
     reference_end: pl.Date = column("Last day of the reference window")
     current_start: pl.Date = column("First day of the current window")
     current_end: pl.Date = column("Last day of the current window")
-    note: pl.String = column("Why a column was not measured", nullable=True)
+    note: pl.String = column(
+        "Why a column was not measured or not counted; for the whole table, how many series were compared",
+        nullable=True,
+    )
     measured_at: pl.Datetime("us") = column("When it was measured (UTC)")  # type: ignore[valid-type]
 
 

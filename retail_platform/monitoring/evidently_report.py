@@ -1,0 +1,75 @@
+"""The adapter to Evidently: distances between two samples, and the report that shows them.
+
+Here: the only import of Evidently, and the conversion to pandas that it needs. Not here: which windows and columns
+are compared, and what a distance means (`drift.py`).
+
+Distances, not p-values: with thousands of rows a test calls every difference significant. For numbers the
+Wasserstein distance in standard deviations of the reference, for categories the Jensen-Shannon distance.
+"""
+
+import os
+from html import escape
+from typing import Any
+
+import polars as pl
+
+
+def drift_report(
+    reference: pl.DataFrame,
+    current: pl.DataFrame,
+    *,
+    numbers: list[str],
+    categories: list[str],
+    threshold: float,
+    share_of_columns: float,
+) -> tuple[dict[str, float], str]:
+    """Distance of each column between two samples, and Evidently's report as one HTML page that loads nothing.
+
+    A column of which a sample has no value must be left out: Evidently cannot measure it. With no columns at all
+    there are no distances and the page is empty.
+    """
+    if not numbers and not categories:
+        return {}, ""
+    # Evidently reports its use over the network in some of its parts; none of that is wanted here.
+    os.environ["DO_NOT_TRACK"] = "1"
+    _restore_what_evidently_imports()
+    from evidently import DataDefinition, Dataset, Report  # type: ignore[import-untyped]
+    from evidently.presets import DataDriftPreset  # type: ignore[import-untyped]
+
+    # Evidently writes names and values into its page as they are.
+    shown = {name: escape(name) for name in [*numbers, *categories]}
+    definition = DataDefinition(
+        numerical_columns=[shown[name] for name in numbers], categorical_columns=[shown[name] for name in categories]
+    )
+
+    def dataset(sample: pl.DataFrame) -> Any:
+        safe = sample.select(
+            *(pl.col(name).cast(pl.Float64).alias(shown[name]) for name in numbers),
+            *(pl.col(name).cast(pl.String).map_elements(escape, pl.String).alias(shown[name]) for name in categories),
+        )
+        return Dataset.from_pandas(safe.to_pandas(), data_definition=definition)
+
+    drift = DataDriftPreset(
+        num_method="wasserstein",
+        num_threshold=threshold,
+        cat_method="jensenshannon",
+        cat_threshold=threshold,
+        drift_share=share_of_columns,
+    )
+    snapshot = Report([drift]).run(dataset(current), dataset(reference))
+    found = {
+        metric["config"]["column"]: float(metric["value"])
+        for metric in snapshot.dict()["metrics"]
+        if "column" in metric["config"]
+    }
+    return {name: found[shown[name]] for name in shown}, str(snapshot.get_html_str(as_iframe=False))
+
+
+def _restore_what_evidently_imports() -> None:
+    """Evidently 0.7.23 imports a helper that pandas 3.1 removed, for a test of column types that is not used here.
+    Without it `import evidently` fails."""
+    import numpy as np
+    import pandas.core.dtypes.common as common  # type: ignore[import-untyped]
+
+    if not hasattr(common, "infer_dtype_from_object"):
+        common.infer_dtype_from_object = lambda dtype: np.dtype(dtype).type
