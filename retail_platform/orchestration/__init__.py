@@ -1,0 +1,1 @@
+"""How the rooms become a Dagster graph: assets, checks, sensors, automation. The only importer of dagster."""

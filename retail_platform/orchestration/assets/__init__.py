@@ -1,0 +1,1 @@
+"""The software-defined assets, a module per schema of the lake."""

@@ -1,0 +1,5 @@
+"""What Dagster loads."""
+
+from retail_platform.orchestration.build import build_definitions
+
+defs = build_definitions()

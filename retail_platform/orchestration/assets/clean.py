@@ -1,0 +1,195 @@
+"""Silver: each feed's rows that keep their contract; the others go to the quarantine in the same transaction.
+
+Here: which raw rows a step reads and which slices it replaces. Not here: what makes a row good (`cleaning/`).
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from retail_platform.cleaning import CleanedFeed, References, clean_feed, merge_calendar, public_holidays
+from retail_platform.contracts import FEEDS, TABLES, Feed
+from retail_platform.governance.customer_key import customer_key
+from retail_platform.lakehouse import Lakehouse, Provenance, ReplaceSlices, ReplaceTable, Write
+from retail_platform.orchestration.partitions import business_days, days_of_run
+from retail_platform.orchestration.specs import asset_facts
+from retail_platform.settings import Settings
+
+CHUNK_ROWS = 1_000_000
+_REFERRING = ("pos_sales", "inventory", "prices", "promotions")
+
+
+@dataclass
+class _Account:
+    """What became of the raw rows of a run."""
+
+    arrived: int = 0
+    clean: int = 0
+    rejected: int = 0
+    duplicate: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    steps: Counter[str] = field(default_factory=Counter)
+    snapshot_id: int | None = None
+
+    def add(self, raw: pl.DataFrame, cleaned: CleanedFeed, clean_rows: int) -> None:
+        self.arrived += raw.height
+        self.clean += clean_rows
+        self.rejected += cleaned.rejected.height
+        self.duplicate += cleaned.duplicates.height
+        for reason in cleaned.rejected.get_column("reasons").explode().drop_nulls():
+            self.reasons[reason.split(":")[0] + ": " + _kind(reason)] += 1
+        for step in cleaned.steps:
+            self.steps[step.name] += step.rows
+
+
+def clean_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    return [_clean_asset(feed, settings) for feed in FEEDS.values()]
+
+
+def _clean_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
+    deps = [feed.raw_table.split(".")]
+    if feed.name in _REFERRING:
+        deps += [["clean", "items"], ["clean", "stores"]]
+    by_day = feed.date_column is not None
+
+    @dg.asset(
+        **asset_facts(feed.clean_table, code_version="1"),
+        deps=deps,
+        partitions_def=business_days(settings) if by_day else None,
+        backfill_policy=dg.BackfillPolicy.single_run() if by_day else None,
+    )
+    def clean(
+        context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]
+    ) -> dg.MaterializeResult[None]:
+        days = days_of_run(context) if by_day else None
+        account = _clean_days(context, lakehouse, feed, days) if days else _clean_all(context, lakehouse, feed)
+        _report_quarantine(context, lakehouse)
+        return dg.MaterializeResult(metadata=_metadata(lakehouse, feed, account, days))
+
+    return clean
+
+
+def _clean_all(context: dg.AssetExecutionContext, lakehouse: Lakehouse, feed: Feed) -> _Account:
+    """A feed without daily partitions: all of its raw rows, the whole clean table."""
+    raw = lakehouse.read(feed.raw_table)
+    cleaned = _cleaned(lakehouse, feed, raw, _references(lakehouse, feed))
+    frame = cleaned.clean
+    if feed.name == "calendar_events":
+        frame = merge_calendar(frame, _holidays(lakehouse.settings))
+    table = TABLES[feed.clean_table]
+    account = _Account()
+    account.add(raw, cleaned, cleaned.clean.height)
+    writes = [ReplaceTable(table, table.validate(frame)), *_set_aside(cleaned, [{"feed": feed.name}])]
+    account.snapshot_id = lakehouse.commit(writes, _provenance(context, feed, "")).snapshot_id
+    return account
+
+
+def _clean_days(
+    context: dg.AssetExecutionContext, lakehouse: Lakehouse, feed: Feed, days: tuple[date, date]
+) -> _Account:
+    """The raw rows of some business days, in chunks of bounded size, each chunk one transaction."""
+    table, account, references = TABLES[feed.clean_table], _Account(), _references(lakehouse, feed)
+    (date_column,) = table.replaced_by or ()
+    for chunk in _chunks(lakehouse, feed, days):
+        raw = lakehouse.read(feed.raw_table, where="partition_date BETWEEN ? AND ?", parameters=[chunk[0], chunk[-1]])
+        cleaned = _cleaned(lakehouse, feed, raw, references)
+        writes = [
+            ReplaceSlices(table, table.validate(cleaned.clean), [{date_column: day} for day in chunk]),
+            *_set_aside(cleaned, [{"feed": feed.name, "partition_date": day} for day in chunk]),
+        ]
+        partition = f"{chunk[0]}...{chunk[-1]}"
+        account.snapshot_id = lakehouse.commit(writes, _provenance(context, feed, partition)).snapshot_id
+        account.add(raw, cleaned, cleaned.clean.height)
+        context.log.info(f"{feed.clean_table} {partition}: {raw.height} rows in, {cleaned.clean.height} clean")
+    return account
+
+
+def _chunks(lakehouse: Lakehouse, feed: Feed, days: tuple[date, date]) -> Iterator[list[date]]:
+    """All days of the range, cut so that no chunk but a single large day holds more than `CHUNK_ROWS` raw rows."""
+    counts = lakehouse.query(
+        f"SELECT partition_date, count(*) AS rows FROM {feed.raw_table} "
+        "WHERE partition_date BETWEEN ? AND ? GROUP BY ALL",
+        days,
+    )
+    rows_of = dict(counts.iter_rows())
+    chunk: list[date] = []
+    rows = 0
+    for day in pl.date_range(*days, eager=True):
+        if chunk and rows + rows_of.get(day, 0) > CHUNK_ROWS:
+            yield chunk
+            chunk, rows = [], 0
+        chunk.append(day)
+        rows += rows_of.get(day, 0)
+    yield chunk
+
+
+def _cleaned(lakehouse: Lakehouse, feed: Feed, raw: pl.DataFrame, references: References) -> CleanedFeed:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    key = customer_key(lakehouse.settings) if feed.name == "pos_sales" else None
+    return clean_feed(feed.name, raw, references=references, now=now, today=now.date(), customer_key=key)
+
+
+def _references(lakehouse: Lakehouse, feed: Feed) -> References:
+    """Known items and stores; a master that never arrived is not held against the rows that refer to it."""
+    if feed.name not in _REFERRING:
+        return References()
+    items = lakehouse.read("clean.items", columns=["item_id", "category", "department"])
+    stores = lakehouse.read("clean.stores", columns=["store_id"])
+    return References.of(items, stores)
+
+
+def _holidays(settings: Settings) -> pl.DataFrame:
+    first, last = settings.start_date.year, datetime.now(UTC).year + 2
+    return public_holidays(settings.country, first, last)
+
+
+def _set_aside(cleaned: CleanedFeed, slices: list[dict[str, Any]]) -> list[Write]:
+    rejected, duplicates = TABLES["quarantine.rejected_rows"], TABLES["quarantine.duplicate_rows"]
+    return [
+        ReplaceSlices(rejected, rejected.validate(cleaned.rejected), slices),
+        ReplaceSlices(duplicates, duplicates.validate(cleaned.duplicates), slices),
+    ]
+
+
+def _provenance(context: dg.AssetExecutionContext, feed: Feed, partition: str) -> Provenance:
+    return Provenance(asset=feed.clean_table, run_id=context.run_id, code_version="1", partition=partition)
+
+
+def _report_quarantine(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> None:
+    for name in ("quarantine.rejected_rows", "quarantine.duplicate_rows"):
+        counts = lakehouse.query(f"SELECT feed, count(*) AS rows FROM {name} GROUP BY ALL ORDER BY ALL")
+        total = int(counts["rows"].sum())
+        by_feed = dict(counts.iter_rows())
+        context.log_event(
+            dg.AssetMaterialization(name.split("."), metadata={"dagster/row_count": total, "rows_by_feed": by_feed})
+        )
+
+
+def _metadata(
+    lakehouse: Lakehouse, feed: Feed, account: _Account, days: tuple[date, date] | None
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "dagster/partition_row_count" if days else "dagster/row_count": account.clean,
+        "arrived": account.arrived,
+        "rejected": account.rejected,
+        "duplicates": account.duplicate,
+        "conforming_steps": dict(account.steps),
+    }
+    if account.snapshot_id is not None:
+        facts["lake_snapshot"] = account.snapshot_id
+    if account.reasons:
+        facts["reasons"] = dict(account.reasons.most_common(20))
+    if not account.arrived and not days:
+        facts["missing"] = f"no rows of {feed.name} have arrived; what depends on it runs without it"
+    return facts
+
+
+def _kind(reason: str) -> str:
+    """A reason without the value in it, so that equal faults count together."""
+    words = reason.partition(": ")[2] or reason
+    return words.rpartition("' ")[2] if "' " in words else words

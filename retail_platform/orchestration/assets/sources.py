@@ -1,0 +1,50 @@
+"""Assets that no step of ours makes: the systems that data comes from, and tables that several steps write to."""
+
+import dagster as dg
+
+from retail_platform.contracts import FEEDS
+from retail_platform.orchestration.specs import spec
+
+_IN_WORDS = {
+    "point_of_sale": "Tills of the stores",
+    "warehouse_management": "Stock ledger of stores and warehouses",
+    "product_master": "Item master data",
+    "store_master": "Store master data",
+    "pricing": "Price list system",
+    "promotion_planning": "Promotion planning",
+    "events_calendar": "Calendar of events",
+    "weather_service": "Weather service",
+    "statistics_office": "Publisher of economic figures",
+}
+
+
+def source_key(feed: str) -> dg.AssetKey:
+    return dg.AssetKey(["source", FEEDS[feed].source_system])
+
+
+def source_specs() -> list[dg.AssetSpec]:
+    """One external asset per source system, so that lineage starts where the data does."""
+    return [
+        dg.AssetSpec(
+            source_key(feed.name),
+            group_name="source",
+            description=f"{_IN_WORDS[feed.source_system]}: delivers the feed `{feed.name}` into the landing zone.",
+            owners=[feed.owner],
+            kinds={"source"},
+            tags={"classification": "internal", "tier": "source"},
+            code_version="1",
+            metadata={"landing_folder": f"landing/{feed.name}/"},
+        )
+        for feed in FEEDS.values()
+    ]
+
+
+def written_alongside_specs() -> list[dg.AssetSpec]:
+    """Tables that other assets write in their own transactions: the ledger, the quarantine and the alerts."""
+    raw = [feed.raw_table.split(".") for feed in FEEDS.values()]
+    return [
+        spec("raw.ingested_files", deps=[source_key(name) for name in FEEDS], code_version="1"),
+        spec("quarantine.rejected_rows", deps=raw, code_version="1"),
+        spec("quarantine.duplicate_rows", deps=raw, code_version="1"),
+        spec("monitoring.alerts", deps=[["forecast", "demand"], ["monitoring", "data_drift"]], code_version="1"),
+    ]

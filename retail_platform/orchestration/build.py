@@ -1,0 +1,49 @@
+"""The whole code location, built afresh on each call.
+
+Here: the table of contents. Not here: any asset, check or sensor (the modules beside this one), and any work:
+nothing is read from the lake and no model library is imported when this runs.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from retail_platform.orchestration.assets.clean import clean_assets
+from retail_platform.orchestration.assets.features import feature_assets
+from retail_platform.orchestration.assets.forecast import forecast_assets
+from retail_platform.orchestration.assets.model import model_assets
+from retail_platform.orchestration.assets.monitoring import monitoring_assets
+from retail_platform.orchestration.assets.raw import raw_assets
+from retail_platform.orchestration.assets.sources import source_specs, written_alongside_specs
+from retail_platform.orchestration.checks import table_checks
+from retail_platform.orchestration.io_manager import LakeIOManager
+from retail_platform.orchestration.resources import open_lakehouse
+from retail_platform.orchestration.sensors import sensors
+from retail_platform.settings import Settings, load_settings
+
+
+def build_definitions(settings: Settings | None = None, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Everything that Dagster is to know. `resources` replace the ones built from `settings`, key by key."""
+    settings = settings or load_settings()
+    lakehouse = open_lakehouse(settings)
+    return dg.Definitions(
+        assets=[
+            *source_specs(),
+            *raw_assets(),
+            *clean_assets(settings),
+            *written_alongside_specs(),
+            *feature_assets(settings),
+            *model_assets(settings),
+            *forecast_assets(settings),
+            *monitoring_assets(settings),
+        ],
+        asset_checks=table_checks(settings),
+        sensors=sensors(settings),
+        resources={
+            "settings": settings,
+            "lakehouse": lakehouse,
+            "io_manager": LakeIOManager(lakehouse),
+            **(resources or {}),
+        },
+    )

@@ -1,0 +1,115 @@
+"""Blocking checks that read the lake back: the contract of every table, and the account of every raw row."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from retail_platform.contracts import FEEDS, TABLES, Feed, Table
+from retail_platform.lakehouse import Lakehouse
+from retail_platform.monitoring.accounting import row_identity
+from retail_platform.orchestration.partitions import days_of_run
+from retail_platform.settings import Settings
+
+_CHECKED_SCHEMAS = ("clean", "features", "model", "forecast", "monitoring")
+_WRITTEN_ALONGSIDE = ("monitoring.alerts",)
+_EXAMPLES = 5
+
+
+def table_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
+    contracts = [
+        _contract_check(table)
+        for table in TABLES.values()
+        if table.schema_name in _CHECKED_SCHEMAS and table.name not in _WRITTEN_ALONGSIDE
+    ]
+    return [*contracts, *(_identity_check(feed) for feed in FEEDS.values())]
+
+
+def _contract_check(table: Table) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=table.asset_key,
+        name="contract",
+        blocking=True,
+        description="Every stored row keeps the table's contract: types, required values, ranges, rules and grain.",
+    )
+    def contract(
+        context: dg.AssetCheckExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]
+    ) -> dg.AssetCheckResult:
+        where, parameters = _slice_of_run(context, table)
+        frame = lakehouse.read(table.name, where=where, parameters=parameters)
+        broken = _broken_rules(table, frame)
+        return dg.AssetCheckResult(
+            passed=not broken,
+            metadata={"rows_checked": frame.height, "rules": len(table.row_rules()) + 1, "broken": broken},
+        )
+
+    return contract
+
+
+def _identity_check(feed: Feed) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=feed.clean_table.split("."),
+        name="every_row_accounted_for",
+        blocking=True,
+        description="Rows that arrived = clean + rejected + duplicate, for every landing file.",
+    )
+    def every_row_accounted_for(
+        context: dg.AssetCheckExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]
+    ) -> dg.AssetCheckResult:
+        days = days_of_run(context) if feed.date_column else None
+        counts = [_rows_by_file(lakehouse, name, feed, days) for name in (
+            feed.raw_table, feed.clean_table, "quarantine.rejected_rows", "quarantine.duplicate_rows"
+        )]
+        account = row_identity(*counts)
+        wrong = account.filter(pl.col("difference") != 0)
+        totals = account.select(pl.exclude("file_id").sum()).row(0, named=True)
+        return dg.AssetCheckResult(
+            passed=wrong.is_empty(),
+            metadata={"files": account.height, **totals, "files_that_do_not_add_up": wrong.head(_EXAMPLES).to_dicts()},
+        )
+
+    return every_row_accounted_for
+
+
+def _rows_by_file(lakehouse: Lakehouse, table: str, feed: Feed, days: Any) -> pl.DataFrame:
+    clean = table == feed.clean_table
+    file_column = "source_file_id" if clean else "file_id"
+    conditions, parameters = [f"{file_column} IS NOT NULL"], []
+    if table.startswith("quarantine."):
+        conditions.append("feed = ?")
+        parameters.append(feed.name)
+    if days:
+        conditions.append(f"{feed.date_column if clean else 'partition_date'} BETWEEN ? AND ?")
+        parameters.extend(days)
+    return lakehouse.query(
+        f"SELECT {file_column} AS file_id, count(*) AS rows FROM {table} WHERE {' AND '.join(conditions)} GROUP BY ALL",
+        parameters,
+    )
+
+
+def _slice_of_run(context: dg.AssetCheckExecutionContext, table: Table) -> tuple[str, list[Any]]:
+    """The days that the run wrote; the whole table where it is not partitioned by day."""
+    days = days_of_run(context)
+    if days and table.replaced_by in {("business_date",), ("as_of_date",)}:
+        return f"{table.replaced_by[0]} BETWEEN ? AND ?", list(days)
+    return "", []
+
+
+def _broken_rules(table: Table, frame: pl.DataFrame) -> dict[str, int]:
+    """Broken promises and how many rows break each."""
+    differences = table.schema_differences(frame.schema)
+    if differences:
+        return dict.fromkeys(differences, frame.height)
+    counts = frame.select(
+        (~rule.holds.fill_null(value=True)).sum().alias(f"{position}")
+        for position, rule in enumerate(table.row_rules())
+    )
+    broken = {
+        rule.message: int(count)
+        for rule, count in zip(table.row_rules(), counts.row(0), strict=True)
+        if count
+    }
+    repeated = int(frame.select(pl.struct(table.grain).is_duplicated().sum()).item()) if frame.height else 0
+    if repeated:
+        broken[f"more than one row per {', '.join(table.grain)}"] = repeated
+    return broken

@@ -1,0 +1,112 @@
+"""Taking in what lies in the landing zone: each content once, rows and ledger in one transaction.
+
+Here: the loop over files, the content lock and the ledger. Not here: how a file is read (`sources/files.py`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import polars as pl
+
+from retail_platform.contracts import FEEDS, TABLES, Feed
+from retail_platform.lakehouse import Append, Lakehouse, Provenance
+from retail_platform.lakehouse.locks import table_locks
+from retail_platform.sources.files import (
+    BrokenFile,
+    LandingFile,
+    content_hash,
+    discover,
+    inspect_landing_file,
+    read_landing_file,
+)
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Ingestion:
+    """What became of every file of a feed in one go."""
+
+    feed: str
+    ingested: list[str] = field(default_factory=list)
+    rows: int = 0
+    known: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    snapshot_id: int | None = None
+
+
+def ingest_feed(lakehouse: Lakehouse, feed_name: str, run_id: str, progress: Progress = lambda _: None) -> Ingestion:
+    """Take in every new file of a feed. Broken files are named in the result and left where they are."""
+    feed, settings = FEEDS[feed_name], lakehouse.settings
+    files, ignored = discover(settings.landing, feed_name)
+    result = Ingestion(feed_name, ignored=[f"{file.name}: {file.reason}" for file in ignored])
+    for file in files:
+        file_id = content_hash(file.path)
+        # Two processes may find the same content, under one name or two: the lock makes check and commit one step.
+        with table_locks(settings, [f"content-{file_id}"]):
+            if _is_known(lakehouse, file_id):
+                result.known.append(file.name)
+                continue
+            try:
+                _take_in(lakehouse, feed, file, file_id, run_id, result)
+            except BrokenFile as broken:
+                result.broken.append(str(broken))
+                continue
+        progress(f"{feed_name}: {file.name}")
+    return result
+
+
+def _take_in(
+    lakehouse: Lakehouse, feed: Feed, file: LandingFile, file_id: str, run_id: str, result: Ingestion
+) -> None:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    settings = lakehouse.settings
+    report = inspect_landing_file(file, feed, settings.feed(feed.name))
+    rows = read_landing_file(
+        file,
+        feed,
+        settings.feed(feed.name),
+        file_id=file_id,
+        ingested_at=now,
+        first_date=settings.start_date,
+        today=now.date(),
+    )
+    facts = rows.select(
+        pl.len().alias("rows"),
+        pl.col("partition_date").min().alias("first_date"),
+        pl.col("partition_date").max().alias("last_date"),
+    ).collect(engine="streaming")
+    row = facts.row(0, named=True)
+    ledger = pl.DataFrame(
+        {
+            "file_id": [file_id],
+            "feed": [feed.name],
+            "file_name": [file.name],
+            "bytes": [file.bytes],
+            "rows": [row["rows"]],
+            "first_date": [row["first_date"]],
+            "last_date": [row["last_date"]],
+            "status": ["ingested" if row["rows"] else "empty"],
+            "run_id": [run_id],
+            "file_modified_at": [file.modified_at],
+            "ingested_at": [now],
+        },
+        schema=TABLES["raw.ingested_files"].polars_schema,
+    )
+    commit = lakehouse.commit(
+        [Append(TABLES[feed.raw_table], rows), Append(TABLES["raw.ingested_files"], ledger)],
+        Provenance(asset=feed.raw_table, run_id=run_id, partition=file.name),
+    )
+    result.snapshot_id = commit.snapshot_id
+    result.rows += int(row["rows"])
+    (result.ingested if row["rows"] else result.empty).append(file.name)
+    if report.unknown_columns:
+        result.notes.append(f"{file.name}: columns not in the feed's format, left out: {', '.join(report.unknown_columns)}")
+
+
+def _is_known(lakehouse: Lakehouse, file_id: str) -> bool:
+    return lakehouse.read("raw.ingested_files", columns=["file_id"], where="file_id = ?", parameters=[file_id]).height > 0

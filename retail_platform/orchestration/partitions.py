@@ -1,0 +1,46 @@
+"""How the work is cut: business days for cleaning, groups of stores for science."""
+
+from collections.abc import Sequence
+from datetime import date
+
+import dagster as dg
+
+from retail_platform.settings import Settings
+
+WHOLE_PANEL = "all"
+
+
+def business_days(settings: Settings) -> dg.DailyPartitionsDefinition:
+    """Every day from the first accepted one to today; today counts, since tills are open."""
+    return dg.DailyPartitionsDefinition(start_date=settings.start_date.isoformat(), end_offset=1)
+
+
+def shards(settings: Settings) -> dg.StaticPartitionsDefinition | None:
+    """Groups of stores, where the settings ask for more than one."""
+    names = shard_names(settings)
+    return None if names == [WHOLE_PANEL] else dg.StaticPartitionsDefinition(names)
+
+
+def shard_names(settings: Settings) -> list[str]:
+    count = settings.forecast.shards
+    return [WHOLE_PANEL] if count == 1 else [f"shard-{number}" for number in range(count)]
+
+
+def days_of_run(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> tuple[date, date] | None:
+    """First and last business day of a run over daily partitions; `None` in a run without partitions."""
+    keys = _partition_keys(context)
+    return (date.fromisoformat(min(keys)), date.fromisoformat(max(keys))) if keys else None
+
+
+def shard_of_run(context: dg.AssetExecutionContext) -> str:
+    """The group of stores that this step works on."""
+    return context.partition_key if context.has_partition_key else WHOLE_PANEL
+
+
+def _partition_keys(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Sequence[str]:
+    if isinstance(context, dg.AssetExecutionContext):
+        return context.partition_keys if context.has_partition_key or context.has_partition_key_range else ()
+    tags = context.run.tags
+    first = tags.get("dagster/asset_partition_range_start") or tags.get("dagster/partition")
+    last = tags.get("dagster/asset_partition_range_end") or tags.get("dagster/partition")
+    return [first, last] if first and last else ()
