@@ -1,0 +1,17 @@
+"""Raw rows become clean rows, rejected rows with reasons, and duplicates. Pure Polars."""
+
+from retail_platform.cleaning.calendar import merge_calendar, public_holidays
+from retail_platform.cleaning.clean import CleanedFeed, References, clean_feed
+from retail_platform.cleaning.conform import ConformingStep
+from retail_platform.cleaning.pseudonyms import CustomerKeyMissing, pseudonym
+
+__all__ = [
+    "CleanedFeed",
+    "ConformingStep",
+    "CustomerKeyMissing",
+    "References",
+    "clean_feed",
+    "merge_calendar",
+    "pseudonym",
+    "public_holidays",
+]

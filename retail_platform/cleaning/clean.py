@@ -37,6 +37,15 @@ class References:
     item_ids: frozenset[str] | pl.Series | None = None
     hierarchy_nodes: frozenset[str] | pl.Series | None = None
 
+    @classmethod
+    def of(cls, items: pl.DataFrame, stores: pl.DataFrame) -> "References":
+        """The keys of `clean.items` and `clean.stores`; an empty table counts as not known."""
+        return cls(
+            store_ids=None if stores.is_empty() else stores["store_id"],
+            item_ids=None if items.is_empty() else items["item_id"],
+            hierarchy_nodes=pl.concat([items["category"], items["department"]]).drop_nulls().unique(),
+        )
+
 
 @dataclass(frozen=True)
 class CleanedFeed:
