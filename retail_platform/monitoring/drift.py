@@ -45,6 +45,9 @@ CATEGORIES: dict[str, pl.Expr] = {
 }
 NOT_COUNTED = ("temperature", "precipitation")
 
+MINIMUM_VALUES = 250
+"""Two samples of one and the same column lie about 1 / sqrt(values) apart: with fewer, chance looks like drift."""
+
 _YEAR = timedelta(weeks=52)
 _MARGIN = timedelta(weeks=2)
 
@@ -99,7 +102,7 @@ def drift_samples(demand: pl.DataFrame, windows: DriftWindows, settings: DriftSe
     """Equal samples of both windows from the demand panel (features.demand; days outside the windows are ignored).
 
     At most `sample_rows` rows per window, drawn with the seed and without regard to the order of the rows: distances
-    do not need more, and the report stays small. A column is skipped where one window has no value of it or both
+    do not need more, and the report stays small. A column is skipped where a window has too few values of it or both
     hold a single same value.
     """
     reference = demand.filter(pl.col("date").is_between(windows.reference_start, windows.reference_end))
@@ -134,11 +137,11 @@ def _sample(window: pl.DataFrame, settings: DriftSettings) -> pl.DataFrame:
 
 
 def _not_measurable(reference: pl.Series, current: pl.Series) -> str | None:
-    empty = [
-        name for name, values in (("reference", reference), ("current", current)) if values.null_count() == len(values)
-    ]
-    if empty:
-        return f"no values in the {' and the '.join(empty)} window"
+    """Why two samples of a column cannot be compared; None if they can."""
+    counts = {"reference": reference.count(), "current": current.count()}
+    few = [f"{count} values in the {name} window" for name, count in counts.items() if count < MINIMUM_VALUES]
+    if few:
+        return f"only {' and '.join(few)}, {MINIMUM_VALUES} are needed"
     values = pl.concat([reference, current]).drop_nulls()
     return f"always {values[0]} in both windows" if values.n_unique() == 1 else None
 
