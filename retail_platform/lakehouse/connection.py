@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -20,6 +21,10 @@ Connect = Callable[[], duckdb.DuckDBPyConnection]
 
 class LakeError(Exception):
     """The lake cannot do what was asked; the message names the thing, the place and the remedy."""
+
+
+class NoLake(LakeError):
+    """There is no lake yet at the home folder or in the catalog database."""
 
 
 def extension_file(name: str) -> Path:
@@ -37,74 +42,150 @@ def extension_file(name: str) -> Path:
 
 
 def in_memory() -> duckdb.DuckDBPyConnection:
-    """A plain connection, for use where no other connection factory is given."""
-    return duckdb.connect(":memory:")
+    """A plain connection, for use where no other connection factory is given.
+
+    Checking the signatures of the extension binaries costs 0.3 s a connection, ten times the rest of it. They
+    are as trustworthy as the DuckDB module itself, which lies in the folder beside them and is not checked, so
+    they are loaded unchecked; `open_lake` forbids unsigned extensions again before anything else runs.
+    """
+    return duckdb.connect(":memory:", config={"allow_unsigned_extensions": "true"})
 
 
 @contextmanager
 def open_lake(
-    settings: Settings, *, read_only: bool = False, at: int | None = None, connect: Connect = in_memory
+    settings: Settings,
+    *,
+    read_only: bool = False,
+    create: bool = False,
+    at: int | None = None,
+    connect: Connect = in_memory,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection whose current database is the lake, closed at the end.
 
-    `at` shows the lake as of a snapshot and implies `read_only`. Raises `LakeError` where the catalog cannot be
-    reached.
+    `at` shows the lake as of a snapshot and implies `read_only`. Raises `NoLake` where there is none and
+    `create` is not given, and `LakeError` where the catalog cannot be reached. Creating is not safe beside
+    another process that creates; `Lakehouse.prepare` holds a lock around it.
     """
     connection = connect()
     try:
         _configure(connection, settings)
-        _attach(connection, settings, read_only=read_only or at is not None, at=at)
+        _attach(connection, settings, read_only=read_only or at is not None, create=create, at=at)
         yield connection
     finally:
         connection.close()
 
 
+def is_conflict(error: BaseException) -> bool:
+    """Whether DuckLake or its catalog refused a transaction because of another one, so that it may be tried again."""
+    return isinstance(error, duckdb.Error) and any(words in str(error).lower() for words in _CONFLICTS)
+
+
+def psycopg_module() -> Any:
+    """psycopg, which is installed only where PostgreSQL is used."""
+    try:
+        import psycopg
+    except ImportError:
+        raise LakeError("a PostgreSQL catalog needs psycopg; install retail-platform[postgres]") from None
+    return psycopg
+
+
+_CONFLICTS = (
+    "database is locked",
+    "transaction conflict",
+    "could not serialize",
+    "deadlock detected",
+    "duplicate key value violates unique constraint",
+    "unique constraint failed",
+)
+
+
 def _configure(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    backend = "sqlite_scanner" if settings.catalog == "sqlite" else "postgres_scanner"
+    for extension in ("ducklake", backend):
+        connection.execute(f"LOAD {text(str(extension_file(extension)))}")
     for option, value in (
+        ("allow_unsigned_extensions", "false"),
         ("autoinstall_known_extensions", "false"),
         ("autoload_known_extensions", "false"),
         ("allow_community_extensions", "false"),
+        ("allow_persistent_secrets", "false"),
         ("memory_limit", settings.lake.memory_limit),
         ("threads", str(settings.lake.threads)),
+        ("temp_directory", str(settings.home / "spool")),
         ("TimeZone", "UTC"),
         ("enable_progress_bar", "false"),
     ):
-        connection.execute(f"SET {option} = '{value}'")
-    backend = "sqlite_scanner" if settings.catalog == "sqlite" else "postgres_scanner"
-    for extension in ("ducklake", backend):
-        connection.execute(f"LOAD '{_quoted(str(extension_file(extension)))}'")
+        connection.execute(f"SET {option} = {text(value)}")
 
 
-def _attach(connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bool, at: int | None) -> None:
-    options = ["DATA_INLINING_ROW_LIMIT 0"]
+def _attach(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bool, create: bool, at: int | None
+) -> None:
     if settings.catalog == "sqlite":
-        if read_only and not settings.catalog_file.is_file():
-            raise LakeError(
-                f"there is no lake at {settings.home}; fill one with `retail-platform demo`, or with "
-                "`retail-platform ingest` after dropping files into the landing zone"
-            )
-        address = f"sqlite:{settings.catalog_file}"
-        # The catalog file lies beside the data it describes, so both may move together.
-        options += ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 5000", "OVERRIDE_DATA_PATH true"]
+        address, options = _sqlite_catalog(settings, create=create)
     else:
-        address = f"postgres:{settings.catalog}"
-    if not read_only:
+        address, options = _postgres_catalog(connection, settings)
+    options += ["DATA_INLINING_ROW_LIMIT 0", f"DATA_PATH {text(f'{settings.lake_data}/')}"]
+    if create:
         settings.lake_data.mkdir(parents=True, exist_ok=True)
-    options.append(f"DATA_PATH '{_quoted(str(settings.lake_data))}/'")
+    else:
+        options.append("CREATE_IF_NOT_EXISTS false")
     if at is not None:
         options.append(f"SNAPSHOT_VERSION {int(at)}")
     elif read_only:
         options.append("READ_ONLY")
     try:
-        connection.execute(f"ATTACH 'ducklake:{_quoted(address)}' AS {LAKE} ({', '.join(options)})")
+        connection.execute(f"ATTACH {text(f'ducklake:{address}')} AS {LAKE} ({', '.join(options)})")
     except duckdb.Error as error:
-        raise LakeError(f"the lake's catalog cannot be opened: {_without_password(str(error), settings)}") from error
+        if is_conflict(error):
+            raise
+        raise _cannot_open(str(error), settings, at) from error
     connection.execute(f"USE {LAKE}")
 
 
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")
+def _sqlite_catalog(settings: Settings, *, create: bool) -> tuple[str, list[str]]:
+    if not create and not settings.catalog_file.is_file():
+        raise _no_lake(settings)
+    # The catalog file lies beside the data it describes, so both may move together.
+    options = ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 5000", "OVERRIDE_DATA_PATH true"]
+    return f"sqlite:{settings.catalog_file}", options
 
 
-def _without_password(text: str, settings: Settings) -> str:
-    return text.replace(settings.catalog, "the catalog of RETAIL_CATALOG") if settings.catalog != "sqlite" else text
+def _postgres_catalog(connection: duckdb.DuckDBPyConnection, settings: Settings) -> tuple[str, list[str]]:
+    """The catalog's address without its password, which goes into a secret of this connection instead: whatever
+    is part of the address can be read with SQL and is repeated in error messages."""
+    psycopg = psycopg_module()
+    try:
+        address = psycopg.conninfo.conninfo_to_dict(settings.catalog)
+    except psycopg.ProgrammingError:
+        raise LakeError(
+            "the catalog's address cannot be read; it has the form postgresql://user:password@host:port/database, "
+            "with special characters of the password percent-encoded"
+        ) from None
+    password = address.pop("password", None)
+    options = []
+    if password is not None:
+        connection.execute(f"CREATE SECRET catalog_password (TYPE postgres, PASSWORD {text(str(password))})")
+        options = ["META_SECRET 'catalog_password'"]
+    return f"postgres:{psycopg.conninfo.make_conninfo(**address)}", options
+
+
+def _cannot_open(message: str, settings: Settings, at: int | None) -> LakeError:
+    if "creating a new DuckLake is explicitly disabled" in message:
+        return _no_lake(settings)
+    if "No snapshot found" in message:
+        return LakeError(f"there is no snapshot {at} in the lake; `retail-platform lake snapshots` lists those kept")
+    return LakeError(f"the lake's catalog cannot be opened: {message}")
+
+
+def _no_lake(settings: Settings) -> NoLake:
+    place = settings.home if settings.catalog == "sqlite" else "the catalog of RETAIL_CATALOG"
+    return NoLake(
+        f"there is no lake at {place}; fill one with `retail-platform demo`, or with "
+        "`retail-platform ingest` after dropping files into the landing zone"
+    )
+
+
+def text(value: str) -> str:
+    """A SQL string literal."""
+    return "'" + value.replace("'", "''") + "'"

@@ -1,6 +1,7 @@
 """How a contract becomes a lake table, and how a lake table follows a changed contract.
 
-A table evolves in place only where that loses nothing: a new nullable column is added, a number is widened.
+A table evolves in place only where that loses nothing: a new nullable column is added, a number is widened, a
+column that had to be filled may now be empty.
 Every other difference is refused, and all differences are named at once.
 """
 
@@ -44,6 +45,14 @@ class SchemaChangeRefused(LakeError):
 
 
 @dataclass(frozen=True)
+class LakeColumn:
+    """A column as it stands in the lake, with DuckDB's name of its type."""
+
+    type: str
+    nullable: bool
+
+
+@dataclass(frozen=True)
 class Evolution:
     """The statements that bring a lake table to its contract, and what they do in words."""
 
@@ -63,49 +72,55 @@ def duckdb_type(dtype: pl.DataType) -> str:
     raise LakeError(f"the lake has no type for {dtype}")
 
 
-def create_statement(table: Table) -> str:
-    """`CREATE TABLE IF NOT EXISTS` of a contract; nullability is the contract's."""
+def create(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Create an empty table, and its schema where that is missing; nullability is the contract's."""
     columns = ", ".join(
         f"{identifier(c.name)} {duckdb_type(c.dtype)}{'' if c.nullable else ' NOT NULL'}" for c in table.columns
     )
-    return f"CREATE TABLE IF NOT EXISTS {qualified(table.name)} ({columns})"
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LAKE}.{identifier(table.schema_name)}")
+    connection.execute(f"CREATE TABLE {qualified(table.name)} ({columns})")
 
 
-def lake_columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
-    """Column name -> DuckDB type of a table in the lake, in order; empty where there is no such table."""
+def lake_columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, LakeColumn]:
+    """The columns of a table in the lake by name, in order; empty where there is no such table."""
     schema, name = table.split(".")
     rows = connection.execute(
-        "SELECT column_name, data_type FROM duckdb_columns() "
+        "SELECT column_name, data_type, is_nullable FROM duckdb_columns() "
         "WHERE database_name = ? AND schema_name = ? AND table_name = ? ORDER BY column_index",
         [LAKE, schema, name],
     ).fetchall()
-    return dict(rows)
+    return {column: LakeColumn(data_type, nullable) for column, data_type, nullable in rows}
 
 
-def evolution(table: Table, current: dict[str, str]) -> Evolution:
+def evolution(table: Table, current: dict[str, LakeColumn]) -> Evolution:
     """What must change in a lake table with columns `current` to keep the contract.
 
     Raises `SchemaChangeRefused` with every difference that would lose or invent something.
     """
+    alter = f"ALTER TABLE {qualified(table.name)}"
     statements, changes, refused = [], [], []
     wanted = {c.name: c for c in table.columns}
     refused += [f"column {name} stands in the lake and not in the contract" for name in current if name not in wanted]
     for name, spec in wanted.items():
-        wanted_type = duckdb_type(spec.dtype)
-        if name not in current:
+        wanted_type, present = duckdb_type(spec.dtype), current.get(name)
+        if present is None:
             if spec.nullable:
-                statements.append(f"ALTER TABLE {qualified(table.name)} ADD COLUMN {identifier(name)} {wanted_type}")
+                statements.append(f"{alter} ADD COLUMN {identifier(name)} {wanted_type}")
                 changes.append(f"added column {name} {wanted_type}")
             else:
                 refused.append(f"new column {name} must be nullable: the rows already there have no value for it")
-        elif current[name] != wanted_type:
-            if wanted_type in _WIDER.get(current[name], ()):
-                statements.append(
-                    f"ALTER TABLE {qualified(table.name)} ALTER COLUMN {identifier(name)} SET DATA TYPE {wanted_type}"
-                )
-                changes.append(f"widened column {name} from {current[name]} to {wanted_type}")
+            continue
+        if present.type != wanted_type:
+            if wanted_type in _WIDER.get(present.type, ()):
+                statements.append(f"{alter} ALTER COLUMN {identifier(name)} SET DATA TYPE {wanted_type}")
+                changes.append(f"widened column {name} from {present.type} to {wanted_type}")
             else:
-                refused.append(f"column {name} is {current[name]} in the lake and {wanted_type} in the contract")
+                refused.append(f"column {name} is {present.type} in the lake and {wanted_type} in the contract")
+        if spec.nullable and not present.nullable:
+            statements.append(f"{alter} ALTER COLUMN {identifier(name)} DROP NOT NULL")
+            changes.append(f"column {name} may be empty")
+        elif present.nullable and not spec.nullable:
+            refused.append(f"column {name} may be empty in the lake and must not be in the contract")
     if refused:
         raise SchemaChangeRefused(
             f"table {table.name} cannot follow its contract in place: {'; '.join(refused)}. Write the new shape to a "

@@ -5,7 +5,8 @@ inserts by column name, carries its provenance, and is on disk before it is ackn
 state. Not here: what the rows mean, and when they are written.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -19,13 +20,22 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from retail_platform.contracts.table import TABLES, Table
 from retail_platform.lakehouse import ddl
-from retail_platform.lakehouse.connection import LAKE, Connect, LakeError, in_memory, open_lake
+from retail_platform.lakehouse.connection import (
+    LAKE,
+    Connect,
+    LakeError,
+    NoLake,
+    in_memory,
+    is_conflict,
+    open_lake,
+    text,
+)
 from retail_platform.lakehouse.durability import data_files, sync_files
 from retail_platform.lakehouse.locks import table_locks
 from retail_platform.lakehouse.writes import Commit, Provenance, Query, ReplaceSlices, ReplaceTable, Rows, Write
 from retail_platform.settings import Settings
 
-_RETRIED = ("database is locked", "transaction conflict", "conflict", "could not serialize", "deadlock detected")
+_READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 
 class Lakehouse:
@@ -43,10 +53,18 @@ class Lakehouse:
 
     def prepare(self) -> None:
         """Create every schema and contract table that is missing, so that a table never written reads as empty."""
+        self._create(TABLES.values())
+
+    def _create(self, tables: Iterable[Table]) -> None:
         with table_locks(self.settings, ["lake"]):
             for attempt in self._attempts():
-                with attempt, self.connection(read_only=False) as connection:
-                    _prepare(connection)
+                with attempt, open_lake(self.settings, create=True, connect=self._connect) as connection:
+                    connection.execute("BEGIN")
+                    connection.execute(f"CALL {LAKE}.set_option('parquet_compression', 'zstd')")
+                    for table in tables:
+                        if not ddl.lake_columns(connection, table.name):
+                            ddl.create(connection, table)
+                    connection.execute("COMMIT")
 
     def read(
         self,
@@ -61,15 +79,15 @@ class Lakehouse:
         return self.query(_select(table, columns, where), parameters, at=at)
 
     def query(self, sql: str, parameters: Sequence[Any] = (), *, at: int | None = None) -> pl.DataFrame:
-        """The result of one read-only statement; tables are named as `clean.sales`.
+        """The result of one reading statement, which sees the lake and no other file; tables are named as
+        `clean.sales`.
 
         Raises `LakeError` where the statement is refused, with the engine's own words.
         """
-        with self.connection(at=at) as connection:
-            try:
-                return connection.execute(sql, list(parameters)).pl()
-            except duckdb.Error as error:
-                raise LakeError(str(error)) from error
+        with self.connection(at=at) as connection, _engine_errors():
+            _confine(connection, self.settings)
+            _refuse_all_but_reading(connection, sql)
+            return connection.execute(sql, list(parameters)).pl()
 
     @contextmanager
     def read_batches(
@@ -77,7 +95,9 @@ class Lakehouse:
     ) -> Iterator[pa.RecordBatchReader]:
         """Rows of a table as a stream, for tables larger than memory."""
         with self.connection() as connection:
-            yield connection.execute(_select(table, columns, where)).to_arrow_reader(batch_rows)
+            with _engine_errors():
+                reader = connection.execute(_select(table, columns, where)).to_arrow_reader(batch_rows)
+            yield reader
 
     def snapshot_id(self) -> int:
         """The latest snapshot; every commit makes a new one."""
@@ -96,37 +116,54 @@ class Lakehouse:
         """Carry out all `writes` in one transaction and return what was done.
 
         Conflicts with other writers are tried again a bounded number of times; every other error is raised and
-        leaves the lake as it was. Raises `LakeError`, and `SchemaChangeRefused` where a table cannot follow its
-        contract.
+        leaves the lake as it was. A home without a lake gets one. Raises `LakeError` where the rows do not fit
+        or cannot be written, and `SchemaChangeRefused` where a table cannot follow its contract.
         """
-        _refuse_strays(writes)
         names = [write.table.name for write in writes]
-        with table_locks(self.settings, names), self._spooled(writes) as repeatable:
-            for attempt in self._attempts():
-                with attempt:
-                    return self._try_commit(repeatable, provenance, attempt.retry_state.attempt_number)
+        for write in writes:
+            _refuse_other_columns(write)
+            _refuse_strays(write)
+        try:
+            with table_locks(self.settings, names), self._spooled(writes) as repeatable:
+                for attempt in self._attempts():
+                    with attempt:
+                        number = attempt.retry_state.attempt_number
+                        try:
+                            return self._try_commit(repeatable, provenance, number)
+                        except NoLake:
+                            self._create([])
+                            return self._try_commit(repeatable, provenance, number)
+        except (duckdb.Error, OSError) as error:
+            raise LakeError(f"could not write to {', '.join(sorted(set(names)))}: {error}") from error
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _try_commit(self, writes: Sequence[Write], provenance: Provenance, attempt: int) -> Commit:
         root = self.settings.lake_data
         folders = {root / write.table.schema_name / write.table.table_name for write in writes}
         before = {file for folder in folders for file in data_files(folder)}
+        rows: Counter[str] = Counter()
         with self.connection(read_only=False) as connection:
             connection.execute("BEGIN")
             try:
                 changes = [change for write in writes for change in _follow_contract(connection, write.table)]
-                rows = {write.table.name: _write(connection, write) for write in writes}
+                for write in writes:
+                    rows[write.table.name] += _write(connection, write)
                 connection.execute(
                     f"CALL {LAKE}.set_commit_message(?, ?, extra_info => ?)",
                     [provenance.run_id, provenance.message(), provenance.as_json()],
                 )
-                sync_files({file for folder in folders for file in data_files(folder)} - before, root)
+                sync_files({file for folder in folders for file in data_files(folder)} - before, self.settings.home)
                 connection.execute("COMMIT")
             except BaseException:
                 _roll_back(connection)
                 raise
-            snapshot = _scalar(connection, f"SELECT id FROM ducklake_last_committed_snapshot('{LAKE}')")
-        return Commit(snapshot, rows, tuple(changes), attempt)
+            # A transaction that changed nothing, such as emptying an empty slice, makes no snapshot of its own.
+            snapshot = _scalar(
+                connection,
+                f"SELECT coalesce(own.id, latest.id) FROM ducklake_last_committed_snapshot('{LAKE}') AS own, "
+                f"ducklake_current_snapshot('{LAKE}') AS latest",
+            )
+        return Commit(snapshot, dict(rows), tuple(changes), attempt)
 
     @contextmanager
     def _spooled(self, writes: Sequence[Write]) -> Iterator[list[Write]]:
@@ -158,7 +195,7 @@ class Lakehouse:
 
     def _attempts(self) -> Retrying:
         return Retrying(
-            retry=retry_if_exception(_is_conflict),
+            retry=retry_if_exception(is_conflict),
             stop=stop_after_attempt(self.settings.lake.commit_attempts),
             wait=wait_random_exponential(multiplier=0.02, max=2),
             retry_error_callback=_give_up,
@@ -166,31 +203,10 @@ class Lakehouse:
         )
 
 
-def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
-    there = set(
-        connection.execute(
-            "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = ?", [LAKE]
-        )
-        .pl()
-        .to_series()
-    )
-    missing = [table for table in TABLES.values() if table.name not in there]
-    if not missing:
-        return
-    connection.execute(f"CALL {LAKE}.set_option('parquet_compression', 'zstd')")
-    connection.execute("BEGIN")
-    for schema in sorted({table.schema_name for table in missing}):
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LAKE}.{ddl.identifier(schema)}")
-    for table in missing:
-        connection.execute(ddl.create_statement(table))
-    connection.execute("COMMIT")
-
-
 def _follow_contract(connection: duckdb.DuckDBPyConnection, table: Table) -> tuple[str, ...]:
     current = ddl.lake_columns(connection, table.name)
     if not current:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LAKE}.{ddl.identifier(table.schema_name)}")
-        connection.execute(ddl.create_statement(table))
+        ddl.create(connection, table)
         return (f"created table {table.name}",)
     evolution = ddl.evolution(table, current)
     for statement in evolution.statements:
@@ -209,15 +225,18 @@ def _write(connection: duckdb.DuckDBPyConnection, write: Write) -> int:
         connection.register("_slices", slices)
         connection.execute(f"DELETE FROM {target} AS old USING _slices AS slice WHERE {condition}")
         connection.unregister("_slices")
-    columns = ", ".join(ddl.identifier(c.name) for c in write.table.columns)
     if isinstance(write.rows, Query):
-        return _count(connection.execute(f"INSERT INTO {target} BY NAME SELECT {columns} FROM ({write.rows.sql})"))
-    _refuse_other_columns(write)
+        return _insert(connection, write.table, f"({write.rows.sql})")
     connection.register("_incoming", _arrow(write.rows))
     try:
-        return _count(connection.execute(f"INSERT INTO {target} BY NAME SELECT {columns} FROM _incoming"))
+        return _insert(connection, write.table, "_incoming")
     finally:
         connection.unregister("_incoming")
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: Table, source: str) -> int:
+    _refuse_other_result(connection, table, source)
+    return _count(connection.execute(f"INSERT INTO {ddl.qualified(table.name)} BY NAME SELECT * FROM {source}"))
 
 
 def _arrow(rows: Rows) -> Any:
@@ -229,26 +248,67 @@ def _arrow(rows: Rows) -> Any:
 
 
 def _refuse_other_columns(write: Write) -> None:
+    """Refuse a frame that does not fit its table, before any lock is taken."""
     if isinstance(write.rows, pl.DataFrame | pl.LazyFrame):
-        differences = write.table.schema_differences(write.rows.collect_schema())
-        if differences:
-            raise LakeError(f"these rows are not rows of {write.table.name}: {'; '.join(differences)}")
+        _refuse(write.table, write.table.schema_differences(write.rows.collect_schema()))
 
 
-def _refuse_strays(writes: Sequence[Write]) -> None:
-    for write in writes:
-        if not isinstance(write, ReplaceSlices):
-            continue
-        if not write.slices:
-            strays = write.rows
-        else:
-            slices = write.slice_frame()
-            strays = write.rows.join(slices, on=slices.columns, how="anti", nulls_equal=True)
-        if strays.height:
-            raise LakeError(
-                f"{write.table.name}: {strays.height} rows lie outside the slices to be replaced, "
-                f"for example {strays.row(0, named=True)}"
-            )
+def _refuse_other_result(connection: duckdb.DuckDBPyConnection, table: Table, source: str) -> None:
+    """Refuse a query or stream whose columns or types are not the table's: the insert would leave out what the
+    table does not have, and would round and cast silently."""
+    found = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+    wanted = {column.name: ddl.duckdb_type(column.dtype) for column in table.columns}
+    _refuse(
+        table,
+        [f"column {name} ({kind}) is missing" for name, kind in wanted.items() if name not in found]
+        + [f"column {name} is not in the contract" for name in found if name not in wanted]
+        + [
+            f"column {name} is {found[name]}, the contract says {kind}; cast it"
+            for name, kind in wanted.items()
+            if name in found and found[name] != kind
+        ],
+    )
+
+
+def _refuse(table: Table, differences: Sequence[str]) -> None:
+    if differences:
+        raise LakeError(f"these rows are not rows of {table.name}: {'; '.join(differences)}")
+
+
+def _refuse_strays(write: Write) -> None:
+    if not isinstance(write, ReplaceSlices):
+        return
+    strays = write.rows
+    if write.slices:
+        slices = write.slice_frame()
+        strays = write.rows.join(slices, on=slices.columns, how="anti", nulls_equal=True)
+    if strays.height:
+        raise LakeError(
+            f"{write.table.name}: {strays.height} rows lie outside the slices to be replaced, "
+            f"for example {strays.row(0, named=True)}"
+        )
+
+
+def _confine(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """From here on the connection reads the lake's own files only, and loads and changes nothing."""
+    connection.execute(f"SET allowed_directories = [{text(f'{settings.lake_data}/')}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _refuse_all_but_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    statements = connection.extract_statements(sql)
+    if [statement.type for statement in statements] not in ([kind] for kind in _READING):
+        kinds = ", ".join(str(statement.type.name) for statement in statements) or "nothing"
+        raise LakeError(f"one SELECT, DESCRIBE or EXPLAIN is expected here, and this is {kinds}: {sql}")
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise LakeError(str(error)) from error
 
 
 def _select(table: str, columns: Sequence[str] | None, where: str) -> str:
@@ -274,10 +334,6 @@ def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
     except duckdb.Error:
         # A failed COMMIT has already ended the transaction.
         return
-
-
-def _is_conflict(error: BaseException) -> bool:
-    return isinstance(error, duckdb.Error) and any(words in str(error).lower() for words in _RETRIED)
 
 
 def _give_up(state: RetryCallState) -> Any:

@@ -9,9 +9,8 @@ Readers take no lock.
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
-from retail_platform.lakehouse.connection import LakeError
+from retail_platform.lakehouse.connection import LakeError, psycopg_module
 from retail_platform.settings import Settings
 
 _NAMESPACE = 0x5245_5441  # "RETA": keeps these advisory locks apart from other users of the same database
@@ -45,24 +44,17 @@ def _lock_files(settings: Settings, names: Sequence[str], held: ExitStack) -> No
 
 
 def _advisory_locks(settings: Settings, names: Sequence[str], held: ExitStack) -> None:
-    psycopg = _psycopg()
-    connection = held.enter_context(psycopg.connect(settings.catalog, autocommit=True))
+    psycopg = psycopg_module()
+    try:
+        connection = held.enter_context(psycopg.connect(settings.catalog, autocommit=True))
+    except psycopg.OperationalError as error:
+        raise LakeError(f"the lake's catalog cannot be opened: {error}") from error
     connection.execute(f"SET lock_timeout = '{int(settings.lake.lock_timeout_seconds * 1000)}ms'")
     for name in names:
         try:
             connection.execute("SELECT pg_advisory_lock(%s, %s)", (_NAMESPACE, zlib.crc32(name.encode()) - (1 << 31)))
         except psycopg.errors.LockNotAvailable:
             raise _not_free(settings, name) from None
-
-
-def _psycopg() -> Any:
-    try:
-        import psycopg
-    except ImportError:
-        raise LakeError(
-            "a PostgreSQL catalog needs psycopg for its write locks; install retail-platform[postgres]"
-        ) from None
-    return psycopg
 
 
 def _not_free(settings: Settings, name: str) -> LakeError:

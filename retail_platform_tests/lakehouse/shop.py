@@ -1,0 +1,32 @@
+"""A small table that the lakehouse tests write, and ways to make one like it."""
+
+from collections.abc import Collection, Mapping
+from datetime import date
+from typing import Any
+
+import pandera.polars as pa
+import polars as pl
+
+from retail_platform.contracts.table import Table, column
+from retail_platform.lakehouse import Provenance
+
+BY = Provenance(asset="shop/sales", run_id="run-1")
+MONDAY, TUESDAY = date(2017, 3, 6), date(2017, 3, 7)
+
+
+def make_table(name: str, columns: Mapping[str, pl.DataType], nullable: Collection[str] = ()) -> Table:
+    """A contract of its own, in no registry."""
+    fields: dict[str, Any] = {c: column(c, nullable=c in nullable) for c in columns}
+    model = type("Model", (pa.DataFrameModel,), {**fields, "__annotations__": dict(columns), "__module__": __name__})
+    return Table(name, model, (next(iter(columns)),), "team:tests", "", None, None)
+
+
+SALES_COLUMNS: dict[str, pl.DataType] = {"day": pl.Date(), "store": pl.String(), "units": pl.Int64()}
+SALES = make_table("shop.sales", SALES_COLUMNS)
+STOCK = make_table("shop.stock", SALES_COLUMNS)
+
+
+def sales(day: date, *units: int) -> pl.DataFrame:
+    """One row per figure in `units`, in stores S0, S1, ..."""
+    rows = [{"day": day, "store": f"S{number}", "units": figure} for number, figure in enumerate(units)]
+    return pl.DataFrame(rows, schema=SALES.polars_schema)

