@@ -233,8 +233,8 @@ def _read_header(file: LandingFile, feed: Feed, settings: FeedSettings) -> list[
 
 
 def _read_parquet_header(file: LandingFile, feed: Feed, settings: FeedSettings) -> list[str]:
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
         with file.path.open("rb") as stream:
@@ -310,7 +310,7 @@ def _text_batches(file: LandingFile, feed: Feed, settings: FeedSettings) -> Iter
 
 def _csv_batches(file: LandingFile, settings: FeedSettings, header: list[str]) -> Iterator[pl.DataFrame]:
     import pyarrow as pa
-    import pyarrow.csv as pc  # type: ignore[import-untyped]
+    import pyarrow.csv as pc
 
     ragged: list[Any] = []
 
@@ -344,6 +344,9 @@ def _csv_batches(file: LandingFile, settings: FeedSettings, header: list[str]) -
     except (gzip.BadGzipFile, EOFError, zlib.error) as damage:
         raise BrokenFile(file, [f"not a whole gzip file ({damage})"], "Copy it again.") from None
     except (pa.ArrowException, OSError) as damage:
+        # That is how Arrow speaks of a header without a line end: no rows, and nothing wrong.
+        if "Empty CSV file" in str(damage):
+            return
         raise _broken_csv(file, ragged, damage) from None
     if isinstance(value, str) and value.endswith(("\n", "\r")):
         problem = f"a quotation mark in the last column is never closed: {value[:40]!r}"
@@ -375,7 +378,7 @@ def _parquet_batches(
     wanted = list(dict.fromkeys(_name_in_file(name, settings) for name in feed.column_names))
     try:
         with file.path.open("rb") as stream:
-            parquet = pq.ParquetFile(stream)
+            parquet = pq.ParquetFile(stream, page_checksum_verification=True)
             for batch in parquet.iter_batches(_PARQUET_BATCH_ROWS, columns=[name for name in wanted if name in header]):
                 frame = cast(pl.DataFrame, pl.from_arrow(batch))
                 yield frame.select(_as_text(name, dtype) for name, dtype in frame.schema.items())
