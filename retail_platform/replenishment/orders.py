@@ -18,6 +18,7 @@ from retail_platform.replenishment.demand_paths import correlated_probabilities,
 from retail_platform.settings import ReplenishmentSettings
 
 SERIES = ["store_id", "item_id"]
+ITEM_LEVELS = ("item_id", "category", "department")
 DAYS_PER_WEEK = 7
 NEGLIGIBLE_UNITS = 1e-6
 """Rounding must not order a case: a shortfall of a millionth of a unit is none."""
@@ -40,7 +41,7 @@ def propose_orders(
     - Protection interval = lead time + review period. Where it is longer than the forecast's horizon, the last
       week of the horizon is repeated.
     - Lead time and case pack come from the item, else from the settings. A category or department has the median
-      lead time of its items, rounded up, and the settings' case pack.
+      lead time of its items, rounded up, the settings' case pack, and the stock of its items beside its own.
     - Order-up-to level = the service level's quantile of the demand over the protection interval. Safety stock is
       that level less the expected demand; it is below 0 where a slow mover rarely sells at all.
     - Order = the fewest whole cases that lift on_hand + on_order to the level. Where the stock is not known there
@@ -55,10 +56,11 @@ def propose_orders(
     if forecast.is_empty():
         return TABLES["forecast.inventory_requirements"].empty()
     forecast = forecast.sort(*SERIES, "horizon")
+    members = _members(forecast["item_id"], items)
     series = (
         forecast.group_by(SERIES, maintain_order=True)
         .agg(pl.col("forecast_origin", "shard", "model_version").first())
-        .join(_supply(forecast["item_id"].unique(), items), on="item_id", how="left")
+        .join(_supply(members), on="item_id", how="left")
         .with_columns(
             pl.col("lead_time_days").fill_null(settings.lead_time_days),
             pl.col("case_pack").fill_null(settings.case_pack),
@@ -67,7 +69,7 @@ def propose_orders(
     )
     return (
         _with_levels(series, forecast, settings)
-        .join(_stock_position(stock), on=SERIES, how="left")
+        .join(_stock_position(stock, members), on=SERIES, how="left")
         .with_columns(
             pl.lit(settings.service_level).alias("service_level"),
             (pl.col("order_up_to_level") - pl.col("expected_demand")).alias("safety_stock"),
@@ -114,22 +116,25 @@ def _listed(values: list[str] | list[date], most: int = 5) -> str:
     return ", ".join(map(str, values[:most])) + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
-def _supply(item_ids: pl.Series, items: pl.DataFrame | None) -> pl.DataFrame:
-    """Lead time and case pack of each forecast item or node of the hierarchy, null where the item master is silent."""
-    known = {"item_id": pl.String, "lead_time_days": pl.Int64, "case_pack": pl.Int64}
+def _members(item_ids: pl.Series, items: pl.DataFrame | None) -> pl.DataFrame:
+    """The SKUs behind each forecast item_id, with their lead time and case pack: sku, item_id, lead_time_days,
+    case_pack. The forecast stands at the level of the hierarchy whose names it uses most, at the SKU's in a draw."""
     if items is None:
-        return pl.DataFrame(schema=known)
-    of_items = items.select(list(known))
-    of_nodes = [
-        items.filter(pl.col(level).is_not_null())
-        .group_by(pl.col(level).alias("item_id"))
-        .agg(pl.col("lead_time_days").median().ceil().cast(pl.Int64), pl.lit(None, pl.Int64).alias("case_pack"))
-        for level in ("category", "department")
-    ]
-    return (
-        pl.concat([of_items, *of_nodes])
-        .filter(pl.col("item_id").is_in(item_ids.implode()))
-        .unique("item_id", keep="first", maintain_order=True)
+        items = TABLES["clean.items"].empty()
+    known = item_ids.unique().implode()
+    matches = {level: items[level].drop_nulls().unique().is_in(known).sum() for level in ITEM_LEVELS}
+    level = max(ITEM_LEVELS, key=matches.__getitem__)
+    return items.filter(pl.col(level).is_in(known)).select(
+        pl.col("item_id").alias("sku"),
+        pl.col(level).alias("item_id"),
+        "lead_time_days",
+        pl.col("case_pack") if level == "item_id" else pl.lit(None, pl.Int64).alias("case_pack"),
+    )
+
+
+def _supply(members: pl.DataFrame) -> pl.DataFrame:
+    return members.group_by("item_id").agg(
+        pl.col("lead_time_days").median().ceil().cast(pl.Int64), pl.col("case_pack").first()
     )
 
 
@@ -161,9 +166,20 @@ def _days_of_horizon(length: int, horizon: int) -> NDArray[np.int64]:
     return np.where(days < horizon, days, horizon - week + (days - horizon) % week)
 
 
-def _stock_position(stock: pl.DataFrame | None) -> pl.DataFrame:
+def _stock_position(stock: pl.DataFrame | None, members: pl.DataFrame) -> pl.DataFrame:
+    """Stock of each store and forecast item_id; the oldest of its figures dates it."""
     known = TABLES["clean.inventory"].empty() if stock is None else stock
-    return known.select(*SERIES, "on_hand", "on_order", pl.col("as_of_date").alias("stock_as_of"))
+    return (
+        known.rename({"item_id": "sku"})
+        .join(members.select("sku", "item_id"), on="sku", how="left")
+        .with_columns(pl.coalesce("item_id", "sku").alias("item_id"))
+        .group_by(SERIES)
+        .agg(
+            pl.col("on_hand").sum(),
+            pl.when(pl.col("on_order").count() > 0).then(pl.col("on_order").sum()),
+            pl.col("as_of_date").min().alias("stock_as_of"),
+        )
+    )
 
 
 def _whole_cases() -> pl.Expr:

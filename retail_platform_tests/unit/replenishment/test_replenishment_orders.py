@@ -101,16 +101,37 @@ def test_lead_time_and_case_come_from_the_item_else_from_the_settings() -> None:
     assert proposals["order_quantity"].to_list() == [12, 5, 5]
 
 
-def test_a_category_has_the_median_lead_time_of_its_items() -> None:
+def test_a_category_or_department_has_the_median_lead_time_of_its_items() -> None:
     items = items_of(
         *({"item_id": f"i{days}", "category": "DAIRY", "lead_time_days": days, "case_pack": 6} for days in (1, 2, 9)),
         {"item_id": "x", "category": "DAIRY"},
         {"item_id": "y", "department": "GROCERY", "lead_time_days": 4},
         {"item_id": "z", "department": "GROCERY", "lead_time_days": 5},
     )
-    proposals = propose(forecast_of({("s", "DAIRY"): [1.0] * 9, ("s", "GROCERY"): [1.0] * 9}), items=items)
-    assert proposals["lead_time_days"].to_list() == [2, 5]
-    assert proposals["case_pack"].to_list() == [1, 1]
+    by_category = propose(forecast_of({("s", "DAIRY"): [1.0] * 9, ("s", "UNKNOWN"): [1.0] * 9}), items=items)
+    assert by_category["lead_time_days"].to_list() == [2, 3]
+    assert by_category["case_pack"].to_list() == [1, 1]
+    by_department = propose(forecast_of({("s", "GROCERY"): [1.0] * 9}), items=items)
+    assert by_department["lead_time_days"].to_list() == [5]
+
+
+def test_a_category_has_the_stock_of_its_items_beside_its_own() -> None:
+    items = items_of(
+        {"item_id": "a", "category": "DAIRY", "department": "FRESH"},
+        {"item_id": "b", "category": "DAIRY", "department": "FRESH"},
+        {"item_id": "c", "category": "BREAD", "department": "DAIRY"},
+    )
+    stock = pl.concat(
+        [
+            stock_of(("s", "a", 1.0, None), ("s", "c", 50.0, 9.0), ("s", "DAIRY", 2.0, None)),
+            stock_of(("s", "b", 4.0, 3.0), as_of=date(2017, 3, 1)),
+        ]
+    )
+    forecast = forecast_of({("s", "DAIRY"): [5.0] * 4, ("s", "BREAD"): [5.0] * 4})
+    bread, dairy = propose(forecast, stock, items).iter_rows(named=True)
+    assert (dairy["on_hand"], dairy["on_order"], dairy["stock_as_of"]) == (7, 3, date(2017, 3, 1))
+    assert (bread["on_hand"], bread["on_order"], bread["stock_as_of"]) == (50, 9, ORIGIN)
+    assert dairy["order_quantity"] == 10
 
 
 def test_unknown_stock_gives_a_level_and_no_order() -> None:
