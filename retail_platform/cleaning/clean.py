@@ -50,7 +50,8 @@ class References:
 @dataclass(frozen=True)
 class CleanedFeed:
     """`clean` keeps the feed's clean contract, `rejected` and `duplicates` those of the quarantine tables, and their
-    rows together are the raw rows, file by file. Each frame is sorted by its table's grain."""
+    rows together are the raw rows, file by file. Each frame is sorted by its table's grain.
+    """
 
     clean: pl.DataFrame
     rejected: pl.DataFrame

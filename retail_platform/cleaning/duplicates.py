@@ -16,7 +16,8 @@ import polars as pl
 @dataclass(frozen=True)
 class Judged:
     """`kept` has one row per grain; `duplicates` has `kept_file_id`, `kept_row_number` and `kind` besides;
-    `contradicting` has `reasons`. Together they are all rows."""
+    `contradicting` has `reasons`. Together they are all rows.
+    """
 
     kept: pl.DataFrame
     duplicates: pl.DataFrame

@@ -151,7 +151,7 @@ def read_landing_file(
         partition = pl.when(day.is_between(first_date, today)).then(day).otherwise(partition)
 
     def batches(
-        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
         rows_before = 0
         for text in _text_batches(file, feed, settings):

@@ -30,7 +30,7 @@ def test_two_holidays_of_one_day_are_two_rows() -> None:
 
 
 def test_an_unknown_country_is_refused_with_the_setting_to_change() -> None:
-    with pytest.raises(ValueError, match="'XX'; set country in retail.toml"):
+    with pytest.raises(ValueError, match=r"'XX'; set country in retail\.toml"):
         public_holidays("XX", 2017, 2017)
 
 

@@ -181,11 +181,9 @@ def test_a_row_that_contradicts_another_of_its_file_is_rejected_with_that_row_na
     cleaned = _clean("pos_sales", _raw("pos_sales", _line(), _line(quantity="2"), _line()))
     assert cleaned.clean["source_row_number"].to_list() == [1]
     assert cleaned.duplicates["row_number"].to_list() == [3]
-    (reasons,) = _reasons(cleaned)
-    assert reasons == [
-        "row 1 of the same file has the same business_date, store_id, item_id, transaction_id, line_number and other "
-        "values; the first one counts"
-    ]
+    grain = "business_date, store_id, item_id, transaction_id, line_number"
+    reason = f"row 1 of the same file has the same {grain} and other values; the first one counts"
+    assert _reasons(cleaned) == [[reason]]
 
 
 def test_a_broken_row_of_a_later_file_corrects_nothing() -> None:

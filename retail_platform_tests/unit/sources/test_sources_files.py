@@ -269,14 +269,14 @@ def test_rows_are_numbered_through_in_file_order_however_the_frame_is_collected(
     "name",
     ["x*.csv", "[ab].csv", "it's.csv", 'say "x".csv', "two\nlines.csv", "100%41.csv", "-rf.csv", "a;b #?.csv", "é.csv"],
 )
-@pytest.mark.parametrize("compressed", [False, True])
-def test_a_strange_file_name_reads_that_file_only(tmp_path: Path, name: str, compressed: bool) -> None:
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_strange_file_name_reads_that_file_only(tmp_path: Path, name: str, ending: str) -> None:
     for bystander in ("xyz.csv", "a.csv", "100A.csv"):
         path = tmp_path / "pos_sales" / bystander
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(HEADER + ROW + ROW)
-    strange = tmp_path / "pos_sales" / (name + (".gz" if compressed else ""))
-    strange.write_bytes(gzip.compress(HEADER + ROW) if compressed else HEADER + ROW)
+    strange = tmp_path / "pos_sales" / (name + ending)
+    strange.write_bytes(gzip.compress(HEADER + ROW) if ending else HEADER + ROW)
     (file,) = [file for file in discover(tmp_path, "pos_sales")[0] if file.path == strange]
     assert _read(file).collect().height == 1
 

@@ -1,0 +1,157 @@
+"""Documents that are written from the contracts, so that they cannot say anything else.
+
+Here: `docs/feeds.md`. Not here: the catalogue site and the data contracts (`governance/`).
+"""
+
+import csv
+import io
+import sys
+
+import polars as pl
+
+from retail_platform.contracts import FEEDS, TABLES, Feed, FeedColumn
+
+_TYPES: dict[type[pl.DataType], str] = {
+    pl.String: "text",
+    pl.Date: "date",
+    pl.Datetime: "date and time",
+    pl.Float64: "number",
+    pl.Int64: "whole number",
+}
+
+_GENERAL = """\
+# Feeds
+
+What to put into the landing zone, and what becomes of it. This page is written from the contracts
+(`retail_platform/contracts/feeds.py`) by
+
+    python -m retail_platform.contracts.documents > docs/feeds.md
+
+Only `pos_sales` is needed; each further feed makes the forecasts and the order proposals better.
+
+## Where files go
+
+Each feed has a folder of its own in the landing zone, by default `.retail/landing/`; folders in it are searched too.
+
+```
+.retail/landing/
+  pos_sales/
+    sales_2017-03-01.csv
+    2016/sales_2016.parquet
+  items/
+    items.csv.gz
+```
+
+- Files that have not been seen yet are taken in, in the order of their names. A file is known by its content: the same
+  content under another name is not taken in again, and new content under an old name is.
+- A file may hold any days, in any order.
+- Give a file its final name only when it is complete: write it as `.sales.csv` (names that begin with a dot are passed
+  over) and rename it.
+- Symbolic links and files with other endings are not taken in; the run lists them with the reason.
+
+## How files are written
+
+| | |
+| --- | --- |
+| CSV | ending `.csv`, or `.csv.gz` compressed with gzip; a header with the column names, in any order |
+| CSV fields | between commas; in `"` where they hold a comma, a quotation mark (doubled) or a line break |
+| Parquet | ending `.parquet`; columns of text, numbers, dates or times |
+| encoding | UTF-8, with or without byte order mark |
+| date | `2017-03-01`; a time after it is left out, and counted |
+| date and time | `2017-03-01T18:22:05`, or with a blank for the T; fractions of a second optional; no time zone |
+| number | point as the decimal sign, no thousands separator: `1234.5` |
+| whole number | `3`; `3.0` is read as 3, and counted |
+| missing value | empty field; words such as `NULL` are text like any other |
+
+Blanks around a value are removed, and counted. Nothing else is repaired, and nothing guessed: `03/04/2017` is no date
+here, and `1,5` no number.
+
+## Other column names and delimiters
+
+Where your files differ, say so in `retail.toml` instead of rewriting the files. To the left stands the name on this
+page, to the right the one in the files:
+
+```toml
+[feeds.pos_sales]
+delimiter = ";"
+
+[feeds.pos_sales.columns]
+business_date = "trading_day"
+item_id = "sku"
+```
+
+Columns that this page does not know are not taken in; the run lists them. Optional columns may be absent.
+
+## What happens to bad input
+
+- **A broken file** is refused as a whole, and the run names it with the problem and the remedy: a required column is
+  missing, a column name stands twice, a row has more or fewer fields than the header, the text is not UTF-8, the
+  file is cut off. The other files are taken in. Mend the file and land it again.
+- **An empty file**, or one with a header only, is noted as empty.
+- **A bad row** does not stop the others. It is kept whole in `quarantine.rejected_rows` with every reason, such as
+  `quantity: 'abc' is not a number` or `store_id: 'X9' is not in clean.stores`. Stores and items are looked up only once
+  a master of them has arrived.
+- **A day that cannot be**: a business date after the day of arrival, or before `start_date` in the settings, is such a
+  reason. The row stays rejected when its day comes; land it again.
+- **A repeated row** is kept once; the repetition is noted in `quarantine.duplicate_rows`.
+- **A correction** is a file that arrives later and has rows with the same key: they take the place of the earlier ones,
+  which are noted in `quarantine.duplicate_rows`. A row that the later file leaves out stays as it was. To correct a
+  receipt whose lines have no `line_number`, land all of its lines in their old order.
+- **A contradiction**, two rows of one file with the same key and other values, cannot be decided: the first row counts,
+  the other is rejected.
+
+Rows in = clean rows + rejected rows + duplicates, for every file; each run checks it. What arrived stays in the `raw`
+tables as it was.
+"""
+
+
+def feeds_markdown() -> str:
+    """The text of `docs/feeds.md`: general rules, then each feed with its columns and an example to run."""
+    return "\n".join([_GENERAL, *(_feed_section(feed) for feed in FEEDS.values())])
+
+
+def example_csv(feed: Feed) -> str:
+    """A file of the feed with one row, made of the examples of its columns."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(feed.column_names)
+    writer.writerow([c.example for c in feed.columns])
+    return text.getvalue()
+
+
+def _feed_section(feed: Feed) -> str:
+    folder = f".retail/landing/{feed.name}"
+    key = ", ".join(f"`{name}`" for name in TABLES[feed.clean_table].grain)
+    return f"""\
+## {feed.name}
+
+{feed.description}
+
+Becomes `{feed.clean_table}`. Key of a row: {key}. Owner: {feed.owner}.
+
+| column | type | unit | required | description |
+| --- | --- | --- | --- | --- |
+{"".join(_column_row(c) for c in feed.columns)}
+```sh
+mkdir -p {folder}
+cat > {folder}/example.csv <<'END'
+{example_csv(feed)}END
+retail-platform ingest {feed.name}
+```
+"""
+
+
+def _column_row(column: FeedColumn) -> str:
+    sensitive = "" if column.classification in ("public", "internal") else f" ({column.classification})"
+    cells = (
+        f"`{column.name}`",
+        _TYPES[type(column.dtype)],
+        column.unit or "",
+        "yes" if column.required else "",
+        f"{column.description}{sensitive}",
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(feeds_markdown())
