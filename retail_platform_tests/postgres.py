@@ -24,7 +24,7 @@ import psycopg
 from psycopg import sql
 
 USER = "retail"
-PASSWORD = "s3cret/word@tests"
+PASSWORD = "s3cret/word@tests"  # noqa: S105
 """With characters that an address must escape."""
 
 

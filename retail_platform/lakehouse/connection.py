@@ -23,7 +23,7 @@ class LakeError(Exception):
     """The lake cannot do what was asked; the message names the thing, the place and the remedy."""
 
 
-class NoLake(LakeError):
+class NoLakeError(LakeError):
     """There is no lake yet at the home folder or in the catalog database."""
 
 
@@ -62,7 +62,7 @@ def open_lake(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection whose current database is the lake, closed at the end.
 
-    `at` shows the lake as of a snapshot and implies `read_only`. Raises `NoLake` where there is none and
+    `at` shows the lake as of a snapshot and implies `read_only`. Raises `NoLakeError` where there is none and
     `create` is not given, and `LakeError` where the catalog cannot be reached. Creating is not safe beside
     another process that creates; `Lakehouse.prepare` holds a lock around it.
     """
@@ -152,8 +152,10 @@ def _sqlite_catalog(settings: Settings, *, create: bool) -> tuple[str, list[str]
 
 
 def _postgres_catalog(connection: duckdb.DuckDBPyConnection, settings: Settings) -> tuple[str, list[str]]:
-    """The catalog's address without its password, which goes into a secret of this connection instead: whatever
-    is part of the address can be read with SQL and is repeated in error messages."""
+    """The catalog's address without its password, which goes into a secret of this connection instead.
+
+    Whatever is part of the address can be read with SQL and is repeated in error messages.
+    """
     psycopg = psycopg_module()
     try:
         address = psycopg.conninfo.conninfo_to_dict(settings.catalog)
@@ -178,9 +180,9 @@ def _cannot_open(message: str, settings: Settings, at: int | None) -> LakeError:
     return LakeError(f"the lake's catalog cannot be opened: {message}")
 
 
-def _no_lake(settings: Settings) -> NoLake:
+def _no_lake(settings: Settings) -> NoLakeError:
     place = settings.home if settings.catalog == "sqlite" else "the catalog of RETAIL_CATALOG"
-    return NoLake(
+    return NoLakeError(
         f"there is no lake at {place}; fill one with `retail-platform demo`, or with "
         "`retail-platform ingest` after dropping files into the landing zone"
     )

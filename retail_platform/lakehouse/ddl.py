@@ -40,7 +40,7 @@ _WIDER: dict[str, tuple[str, ...]] = {
 }
 
 
-class SchemaChangeRefused(LakeError):
+class SchemaChangeError(LakeError):
     """A table in the lake cannot follow its contract without losing something."""
 
 
@@ -95,7 +95,7 @@ def lake_columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str,
 def evolution(table: Table, current: dict[str, LakeColumn]) -> Evolution:
     """What must change in a lake table with columns `current` to keep the contract.
 
-    Raises `SchemaChangeRefused` with every difference that would lose or invent something.
+    Raises `SchemaChangeError` with every difference that would lose or invent something.
     """
     alter = f"ALTER TABLE {qualified(table.name)}"
     statements, changes, refused = [], [], []
@@ -122,7 +122,7 @@ def evolution(table: Table, current: dict[str, LakeColumn]) -> Evolution:
         elif present.nullable and not spec.nullable:
             refused.append(f"column {name} may be empty in the lake and must not be in the contract")
     if refused:
-        raise SchemaChangeRefused(
+        raise SchemaChangeError(
             f"table {table.name} cannot follow its contract in place: {'; '.join(refused)}. Write the new shape to a "
             "new table, or rebuild this one after dropping it"
         )

@@ -14,8 +14,8 @@ from typing import Any
 
 import duckdb
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from retail_platform.contracts.table import TABLES, Table
@@ -24,7 +24,7 @@ from retail_platform.lakehouse.connection import (
     LAKE,
     Connect,
     LakeError,
-    NoLake,
+    NoLakeError,
     in_memory,
     is_conflict,
     open_lake,
@@ -59,12 +59,7 @@ class Lakehouse:
         with table_locks(self.settings, ["lake"]):
             for attempt in self._attempts():
                 with attempt, open_lake(self.settings, create=True, connect=self._connect) as connection:
-                    connection.execute("BEGIN")
-                    connection.execute(f"CALL {LAKE}.set_option('parquet_compression', 'zstd')")
-                    for table in tables:
-                        if not ddl.lake_columns(connection, table.name):
-                            ddl.create(connection, table)
-                    connection.execute("COMMIT")
+                    _create_missing(connection, tables)
 
     def read(
         self,
@@ -117,7 +112,7 @@ class Lakehouse:
 
         Conflicts with other writers are tried again a bounded number of times; every other error is raised and
         leaves the lake as it was. A home without a lake gets one. Raises `LakeError` where the rows do not fit
-        or cannot be written, and `SchemaChangeRefused` where a table cannot follow its contract.
+        or cannot be written, and `SchemaChangeError` where a table cannot follow its contract.
         """
         names = [write.table.name for write in writes]
         for write in writes:
@@ -130,7 +125,7 @@ class Lakehouse:
                         number = attempt.retry_state.attempt_number
                         try:
                             return self._try_commit(repeatable, provenance, number)
-                        except NoLake:
+                        except NoLakeError:
                             self._create([])
                             return self._try_commit(repeatable, provenance, number)
         except (duckdb.Error, OSError) as error:
@@ -203,6 +198,20 @@ class Lakehouse:
         )
 
 
+def _create_missing(connection: duckdb.DuckDBPyConnection, tables: Iterable[Table]) -> None:
+    there = connection.execute(
+        "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = ?", [LAKE]
+    ).fetchall()
+    missing = [table for table in tables if (table.name,) not in there]
+    options = connection.execute(f"SELECT option_name FROM ducklake_options('{LAKE}')").fetchall()
+    connection.execute("BEGIN")
+    if ("parquet_compression",) not in options:
+        connection.execute(f"CALL {LAKE}.set_option('parquet_compression', 'zstd')")
+    for table in missing:
+        ddl.create(connection, table)
+    connection.execute("COMMIT")
+
+
 def _follow_contract(connection: duckdb.DuckDBPyConnection, table: Table) -> tuple[str, ...]:
     current = ddl.lake_columns(connection, table.name)
     if not current:
@@ -254,8 +263,7 @@ def _refuse_other_columns(write: Write) -> None:
 
 
 def _refuse_other_result(connection: duckdb.DuckDBPyConnection, table: Table, source: str) -> None:
-    """Refuse a query or stream whose columns or types are not the table's: the insert would leave out what the
-    table does not have, and would round and cast silently."""
+    """Refuse a query or stream whose columns or types are not the table's: the insert would round and cast silently."""
     found = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
     wanted = {column.name: ddl.duckdb_type(column.dtype) for column in table.columns}
     _refuse(

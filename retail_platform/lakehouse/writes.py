@@ -10,7 +10,7 @@ from datetime import date
 from typing import TypeAlias
 
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 
 from retail_platform.contracts.table import Table
 

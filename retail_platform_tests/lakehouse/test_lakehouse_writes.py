@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
 

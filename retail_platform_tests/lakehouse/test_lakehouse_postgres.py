@@ -1,0 +1,59 @@
+"""What is peculiar to a catalog in PostgreSQL."""
+
+from pathlib import Path
+
+import pytest
+
+from retail_platform.lakehouse import LakeError, Lakehouse, ReplaceTable
+from retail_platform.settings import Settings
+from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, sales
+from retail_platform_tests.postgres import PASSWORD, PostgresServer
+
+
+def texts_of(error: BaseException | None) -> str:
+    """The message of an error and of every error behind it, as a traceback shows them."""
+    return "" if error is None else f"{error} {texts_of(error.__cause__)} {texts_of(error.__context__)}"
+
+
+@pytest.mark.parametrize("action", ["read", "commit", "prepare"])
+def test_a_catalog_that_cannot_be_reached_is_named_without_its_password(
+    postgres_server: PostgresServer, settings: Settings, action: str
+) -> None:
+    lake = Lakehouse(settings.model_copy(update={"catalog": postgres_server.address("no_such_database")}))
+    actions = {
+        "read": lambda: lake.read("shop.sales"),
+        "commit": lambda: lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY),
+        "prepare": lake.prepare,
+    }
+
+    with pytest.raises(LakeError, match='database "no_such_database" does not exist') as refused:
+        actions[action]()
+    assert PASSWORD not in texts_of(refused.value)
+    assert PASSWORD.split("/")[0] not in texts_of(refused.value)
+
+
+def test_an_address_that_cannot_be_read_is_refused_without_repeating_it(settings: Settings) -> None:
+    lake = Lakehouse(settings.model_copy(update={"catalog": "postgresql://retail:s3cret%zz@host/lake"}))
+
+    with pytest.raises(LakeError, match="percent-encoded") as refused:
+        lake.read("shop.sales")
+    assert "s3cret" not in str(refused.value)
+
+
+def test_the_password_cannot_be_read_with_sql(postgres_server: PostgresServer, settings: Settings) -> None:
+    lake = Lakehouse(settings.model_copy(update={"catalog": postgres_server.new_database("password_in_sql")}))
+    lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+
+    for source in ("duckdb_databases()", "duckdb_secrets()", "duckdb_settings()", "ducklake_options('lake')"):
+        shown = str(lake.query(f"SELECT * FROM {source}").rows())
+        assert "s3cret" not in shown, source
+
+
+def test_two_homes_can_share_one_catalog_only_with_the_same_data_folder(
+    postgres_server: PostgresServer, settings: Settings, tmp_path: Path
+) -> None:
+    shared = settings.model_copy(update={"catalog": postgres_server.new_database("two_homes")})
+    Lakehouse(shared).commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+
+    with pytest.raises(LakeError, match="DATA_PATH"):
+        Lakehouse(shared.model_copy(update={"home": tmp_path / "elsewhere"})).read("shop.sales")

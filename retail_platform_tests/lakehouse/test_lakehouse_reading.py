@@ -1,0 +1,132 @@
+"""Readers see one committed state, never wait, and cannot change anything."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from retail_platform.lakehouse import Append, LakeError, Lakehouse, Query, ReplaceTable
+from retail_platform.lakehouse.connection import NoLakeError
+from retail_platform.settings import Settings
+from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, STOCK, TUESDAY, make_table, sales
+
+
+def test_a_snapshot_stays_readable_after_later_writes(lake: Lakehouse) -> None:
+    first = lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY).snapshot_id
+    lake.commit([ReplaceTable(SALES, sales(TUESDAY, 2, 3))], BY)
+    wider = make_table("shop.sales", {**dict(SALES.polars_schema), "note": pl.String()}, nullable=["note"])
+    lake.commit([Append(wider, wider.empty())], BY)
+
+    assert_frame_equal(lake.read("shop.sales", at=first), sales(MONDAY, 1))
+    assert lake.query("SELECT sum(units) AS units FROM shop.sales", at=first).item() == 1
+    assert lake.read("shop.sales").height == 2
+
+
+def test_a_snapshot_that_never_was_is_named(lake: Lakehouse) -> None:
+    lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+
+    with pytest.raises(LakeError, match="there is no snapshot 999"):
+        lake.read("shop.sales", at=999)
+
+
+def test_a_reader_beside_an_open_write_sees_the_old_rows_at_once(lake: Lakehouse) -> None:
+    lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+    lake.commit([ReplaceTable(STOCK, STOCK.empty())], BY)
+    seen: list[pl.DataFrame] = []
+
+    def look(frame: pl.DataFrame) -> pl.DataFrame:
+        # Runs while the transaction stands open: the rows of shop.sales are already replaced in it.
+        seen.append(lake.read("shop.sales"))
+        return frame
+
+    slow = sales(MONDAY, 5).lazy().map_batches(look, schema=SALES.polars_schema)
+    lake.commit([ReplaceTable(SALES, sales(TUESDAY, 2, 3)), ReplaceTable(STOCK, slow)], BY)
+
+    assert len(seen) == 1
+    assert_frame_equal(seen[0], sales(MONDAY, 1))
+    assert_frame_equal(lake.read("shop.sales"), sales(TUESDAY, 2, 3))
+
+
+def test_reading_selects_columns_and_rows(lake: Lakehouse) -> None:
+    lake.commit([ReplaceTable(SALES, sales(MONDAY, 1, 2, 3))], BY)
+
+    found = lake.read("shop.sales", columns=["units"], where="store >= ? AND day = ?", parameters=["S1", MONDAY])
+    assert sorted(found["units"]) == [2, 3]
+    assert found.columns == ["units"]
+
+
+def test_a_table_can_be_read_as_a_stream(lake: Lakehouse) -> None:
+    lake.commit([ReplaceTable(SALES, sales(MONDAY, *range(5000)))], BY)
+
+    with lake.read_batches("shop.sales", columns=["units"], where="units >= 10", batch_rows=2048) as batches:
+        sizes = [batch.num_rows for batch in batches]
+    assert sum(sizes) == 4990
+    assert len(sizes) > 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM shop.sales",
+        "DROP TABLE shop.sales",
+        "COPY (SELECT 1) TO '{folder}/out.csv'",
+        "ATTACH 'sqlite:{folder}/other.sqlite'",
+        "SET threads = 1",
+        "SELECT 1; DELETE FROM shop.sales",
+        "SELECT * FROM read_text('{folder}/secret.txt')",
+        "",
+        "SELEC 1",
+        "SELECT nothing FROM shop.sales",
+    ],
+)
+def test_a_query_only_reads_and_only_the_lake(sqlite_lake: Lakehouse, tmp_path: Path, sql: str) -> None:
+    sqlite_lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+    (tmp_path / "secret.txt").write_text("secret")
+    before = {path.name for path in tmp_path.iterdir()}
+
+    with pytest.raises(LakeError):
+        sqlite_lake.query(sql.format(folder=tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == before
+    assert sqlite_lake.read("shop.sales").height == 1
+
+
+@pytest.mark.parametrize(
+    "sql", ["SHOW ALL TABLES", "DESCRIBE shop.sales", "SUMMARIZE shop.sales", "EXPLAIN FROM shop.sales"]
+)
+def test_a_query_may_ask_about_the_lake(sqlite_lake: Lakehouse, sql: str) -> None:
+    sqlite_lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+
+    assert sqlite_lake.query(sql).height >= 1
+
+
+def test_a_read_only_connection_refuses_writes(lake: Lakehouse) -> None:
+    lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+
+    with lake.connection() as connection, pytest.raises(Exception, match="read-only"):
+        connection.execute("DELETE FROM shop.sales")
+
+
+def test_reading_before_anything_was_written_names_the_remedy(lake: Lakehouse) -> None:
+    with pytest.raises(NoLakeError, match="retail-platform demo"):
+        lake.read("shop.sales")
+    assert not lake.settings.home.exists()
+
+
+def test_a_lake_can_be_moved_with_its_folder(settings: Settings, tmp_path: Path) -> None:
+    Lakehouse(settings).commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+    settings.home.rename(tmp_path / "moved")
+    moved = Lakehouse(settings.model_copy(update={"home": tmp_path / "moved"}))
+
+    assert_frame_equal(moved.read("shop.sales"), sales(MONDAY, 1))
+    moved.commit([Append(SALES, sales(TUESDAY, 2))], BY)
+    assert moved.read("shop.sales").height == 2
+
+
+def test_large_results_spill_into_the_home_folder_and_nowhere_else(settings: Settings) -> None:
+    lake = Lakehouse(settings.model_copy(update={"lake": settings.lake.model_copy(update={"memory_limit": "60MB"})}))
+    rows = Query("SELECT DATE '2017-03-06' AS day, 'S' || i AS store, i AS units FROM range(2_000_000) AS numbers(i)")
+    lake.commit([ReplaceTable(SALES, rows)], BY)
+
+    ordered = lake.query("SELECT units FROM (FROM shop.sales ORDER BY hash(store)) LIMIT 1 OFFSET 1_999_999")
+    assert ordered.height == 1
