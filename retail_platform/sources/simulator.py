@@ -383,7 +383,7 @@ def _weather_factor(plan: _Plan, region: str) -> Units:
 
 def _draw_demand(expected: Units, overdispersion: float, generator: np.random.Generator) -> Units:
     """Negative binomial counts with the given mean, as a Poisson draw whose mean is gamma distributed."""
-    if overdispersion > 0:
+    if overdispersion > 1e-6:  # below it the draw is Poisson to any precision, and 1 / overdispersion overflows
         expected = generator.gamma(1 / overdispersion, expected * overdispersion)
     return generator.poisson(expected).astype(np.float64)
 
