@@ -21,7 +21,7 @@ EdgeKind = Literal["DIRECT", "INDIRECT", "MASKED"]
 _STRENGTH: tuple[EdgeKind, ...] = ("DIRECT", "MASKED", "INDIRECT")
 
 
-class UnknownName(ValueError):
+class UnknownNameError(ValueError):
     """Neither a table nor a column of one has the name; the message suggests the nearest."""
 
 
@@ -91,7 +91,8 @@ def _indicator() -> tuple[Source, ...]:
 
 def _demand() -> Columns:
     """features.demand. Which series it holds is decided by sales, item master and store master; this shows at its
-    keys, as every other column is there only for its series."""
+    keys, as every other column is there only for its series.
+    """
     sales, items, prices, promotions = "clean.sales", "clean.items", "clean.prices", "clean.promotions"
     price_period = _indirect(prices, "valid_from", "valid_to")
     promotion_period = _indirect(promotions, "start_date", "end_date")
@@ -134,7 +135,8 @@ _OF_PRICE, _OF_PROMOTIONS, _OF_WEATHER = ("price_",), ("promotion_",), ("tempera
 
 def _history_column(name: str) -> tuple[Source, ...]:
     """A column of features.demand_history, by its name: what begins like none of the others is made from units, on
-    the days on which the item was listed and in stock."""
+    the days on which the item was listed and in stock.
+    """
     demand = "features.demand"
     if name == "as_of_date":
         return _direct(demand, "date")
@@ -146,7 +148,7 @@ def _history_column(name: str) -> tuple[Source, ...]:
     if name.startswith(_OF_PROMOTIONS):
         return _direct(demand, "on_promotion") + over_days
     if name.startswith(_OF_WEATHER):
-        return _direct(demand, name.split("_")[0]) + over_days
+        return _direct(demand, name.split("_", maxsplit=1)[0]) + over_days
     peers = _indirect(demand, "department") if name.startswith("store_department_") else ()
     return _direct(demand, "units") + _indirect(demand, "listed", "in_stock") + over_days + peers
 
@@ -170,7 +172,8 @@ _KNOWN_AHEAD = (
 
 def _predicted() -> Columns:
     """Mean and quantiles: what the models see of the past and what is known ahead. The booster itself is no table;
-    the units that it learnt from are."""
+    the units that it learnt from are.
+    """
     history = [c for c in TABLES["features.demand_history"].polars_schema if c not in _MODEL_KEYS]
     sources = (
         _direct("features.demand_history", *history)
@@ -338,12 +341,12 @@ def column_lineage(table: str) -> dict[str, tuple[tuple[str, str], ...]]:
 
 
 def upstream(name: str) -> list[Edge]:
-    """Every edge that leads to `name`, a table or table.column, nearest first. Raises `UnknownName`."""
+    """Every edge that leads to `name`, a table or table.column, nearest first. Raises `UnknownNameError`."""
     return _walk(name, forward=False)
 
 
 def downstream(name: str) -> list[Edge]:
-    """Every edge that leads away from `name`, a table or table.column, nearest first. Raises `UnknownName`."""
+    """Every edge that leads away from `name`, a table or table.column, nearest first. Raises `UnknownNameError`."""
     return _walk(name, forward=True)
 
 
@@ -373,7 +376,7 @@ def _is_table(name: str) -> bool:
     known = [f"{table}.{c}" for c in TABLES[table].polars_schema] if table in TABLES else list(TABLES)
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-    raise UnknownName(f"{name} is neither a table nor a column written table.column; {hint}")
+    raise UnknownNameError(f"{name} is neither a table nor a column written table.column; {hint}")
 
 
 def _column_edges() -> list[Edge]:

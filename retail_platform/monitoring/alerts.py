@@ -20,7 +20,7 @@ def alert(*, severity: Severity, subject: str, message: str, run_id: str, raised
     The id follows from subject, message and run, so that a step that is tried again raises the same alert and no
     second one.
     """
-    identity = "\x1f".join((subject, message, run_id))
+    identity = f"{subject}\x1f{message}\x1f{run_id}"
     row = {
         "alert_id": sha256(identity.encode()).hexdigest()[:32],
         "raised_at": raised_at,

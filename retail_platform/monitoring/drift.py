@@ -65,7 +65,8 @@ class DriftWindows:
 @dataclass(frozen=True)
 class DriftSamples:
     """What is compared: one row per sampled series and day, with the columns of `NUMBERS` and `CATEGORIES` that can
-    be measured. `skipped` says of every other column why it cannot; `series` counts those compared, in words."""
+    be measured. `skipped` says of every other column why it cannot; `series` counts those compared, in words.
+    """
 
     reference: pl.DataFrame
     current: pl.DataFrame

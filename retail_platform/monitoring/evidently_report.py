@@ -8,10 +8,14 @@ Wasserstein distance in standard deviations of the reference, for categories the
 """
 
 import os
+from collections.abc import Collection
 from html import escape
 from typing import Any
 
 import polars as pl
+
+NUMBER_METHOD = "wasserstein"
+CATEGORY_METHOD = "jensenshannon"
 
 
 def drift_report(
@@ -22,19 +26,22 @@ def drift_report(
     categories: list[str],
     threshold: float,
     share_of_columns: float,
+    not_counted: Collection[str] = (),
 ) -> tuple[dict[str, float], str]:
     """Distance of each column between two samples, and Evidently's report as one HTML page that loads nothing.
 
-    A column of which a sample has no value must be left out: Evidently cannot measure it. With no columns at all
-    there are no distances and the page is empty.
+    The page says that the table has drifted if at least `share_of_columns` of the columns have, those `not_counted`
+    left out. A column of which a sample has no value must be left out altogether: Evidently cannot measure it. With
+    no columns at all there are no distances and the page is empty.
     """
     if not numbers and not categories:
         return {}, ""
     # Evidently reports its use over the network in some of its parts; none of that is wanted here.
     os.environ["DO_NOT_TRACK"] = "1"
     _restore_what_evidently_imports()
-    from evidently import DataDefinition, Dataset, Report  # type: ignore[import-untyped]
-    from evidently.presets import DataDriftPreset  # type: ignore[import-untyped]
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import ValueDrift
+    from evidently.presets import DataDriftPreset
 
     # Evidently writes names and values into its page as they are.
     shown = {name: escape(name) for name in [*numbers, *categories]}
@@ -49,14 +56,24 @@ def drift_report(
         )
         return Dataset.from_pandas(safe.to_pandas(), data_definition=definition)
 
-    drift = DataDriftPreset(
-        num_method="wasserstein",
+    counted = DataDriftPreset(
+        columns=[shown[name] for name in shown if name not in not_counted],
+        num_method=NUMBER_METHOD,
         num_threshold=threshold,
-        cat_method="jensenshannon",
+        cat_method=CATEGORY_METHOD,
         cat_threshold=threshold,
         drift_share=share_of_columns,
     )
-    snapshot = Report([drift]).run(dataset(current), dataset(reference))
+    others = [
+        ValueDrift(
+            column=shown[name], method=NUMBER_METHOD if name in numbers else CATEGORY_METHOD, threshold=threshold
+        )
+        for name in shown
+        if name in not_counted
+    ]
+    snapshot = Report([counted, *others] if len(others) < len(shown) else others).run(
+        dataset(current), dataset(reference)
+    )
     found = {
         metric["config"]["column"]: float(metric["value"])
         for metric in snapshot.dict()["metrics"]
@@ -67,9 +84,10 @@ def drift_report(
 
 def _restore_what_evidently_imports() -> None:
     """Evidently 0.7.23 imports a helper that pandas 3.1 removed, for a test of column types that is not used here.
-    Without it `import evidently` fails."""
+    Without it `import evidently` fails.
+    """
     import numpy as np
-    import pandas.core.dtypes.common as common  # type: ignore[import-untyped]
+    from pandas.core.dtypes import common  # type: ignore[import-untyped]
 
     if not hasattr(common, "infer_dtype_from_object"):
         common.infer_dtype_from_object = lambda dtype: np.dtype(dtype).type

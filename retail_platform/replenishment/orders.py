@@ -118,7 +118,8 @@ def _listed(values: list[str] | list[date], most: int = 5) -> str:
 
 def _members(item_ids: pl.Series, items: pl.DataFrame | None) -> pl.DataFrame:
     """The SKUs behind each forecast item_id, with their lead time and case pack: sku, item_id, lead_time_days,
-    case_pack. The forecast stands at the level of the hierarchy whose names it uses most, at the SKU's in a draw."""
+    case_pack. The forecast stands at the level of the hierarchy whose names it uses most, at the SKU's in a draw.
+    """
     if items is None:
         items = TABLES["clean.items"].empty()
     known = item_ids.unique().implode()
@@ -160,7 +161,8 @@ def _with_levels(series: pl.DataFrame, forecast: pl.DataFrame, settings: Repleni
 
 def _days_of_horizon(length: int, horizon: int) -> NDArray[np.int64]:
     """Positions of the forecast days that stand for the days of an interval; beyond the horizon its last week
-    repeats, so that each day keeps its weekday."""
+    repeats, so that each day keeps its weekday.
+    """
     week = min(DAYS_PER_WEEK, horizon)
     days = np.arange(length)
     return np.where(days < horizon, days, horizon - week + (days - horizon) % week)

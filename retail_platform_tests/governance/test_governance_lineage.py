@@ -9,7 +9,7 @@ from retail_platform.governance.lineage import (
     COLUMN_LINEAGE,
     RUN_FACTS,
     Edge,
-    UnknownName,
+    UnknownNameError,
     column_lineage,
     downstream,
     upstream,
@@ -128,7 +128,7 @@ def test_a_walk_between_tables_shows_the_strongest_kind() -> None:
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name: str, hint: str) -> None:
     for walk in (upstream, downstream):
-        with pytest.raises(UnknownName) as unknown:
+        with pytest.raises(UnknownNameError) as unknown:
             walk(name)
         assert hint in str(unknown.value)
 

@@ -228,22 +228,30 @@ def measurements(*drifted: tuple[int, bool]) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("found", "holds"),
+    "found",
     [
-        ([], False),
-        ([(8, True)], False),
-        ([(8, True), (9, True)], True),
-        ([(8, True), (9, False)], False),
-        ([(8, False), (9, True), (10, True)], True),
-        ([(8, True), (8, True)], False),
-        ([(8, False), (9, True), (8, True)], True),
-        ([(8, True), (9, True), (9, False)], False),
+        [(8, True), (9, True)],
+        [(8, False), (9, True), (10, True)],
+        [(8, False), (9, True), (8, True)],
     ],
 )
-def test_drift_holds_when_the_last_measurements_of_different_days_agree(
-    found: list[tuple[int, bool]], holds: bool
-) -> None:
+def test_drift_holds_when_the_last_measurements_of_different_days_agree(found: list[tuple[int, bool]]) -> None:
     table = measurements(*found)
-    assert drift_holds(table, DriftSettings(persistence=2)) is holds
-    assert drift_holds(table.reverse(), DriftSettings(persistence=2)) is holds
-    assert drift_holds(table.with_columns(table_name=pl.lit("other")), DriftSettings(persistence=2)) is False
+    assert drift_holds(table, DriftSettings(persistence=2))
+    assert drift_holds(table.reverse(), DriftSettings(persistence=2))
+    assert not drift_holds(table, DriftSettings(persistence=3))
+    assert not drift_holds(table.with_columns(table_name=pl.lit("other")), DriftSettings(persistence=2))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [],
+        [(8, True)],
+        [(8, True), (9, False)],
+        [(8, True), (8, True)],
+        [(8, True), (9, True), (9, False)],
+    ],
+)
+def test_drift_does_not_hold_on_one_day_or_when_it_is_over(found: list[tuple[int, bool]]) -> None:
+    assert not drift_holds(measurements(*found), DriftSettings(persistence=2))

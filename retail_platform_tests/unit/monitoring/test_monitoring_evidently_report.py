@@ -65,6 +65,27 @@ def test_names_and_values_cannot_become_markup() -> None:
     assert bad not in page
 
 
+def test_columns_that_do_not_count_are_measured_and_left_out_of_the_share() -> None:
+    numbers, categories = ["units", "price"], ["listed"]
+
+    def page_without(*names: str) -> tuple[dict[str, float], str]:
+        return drift_report(
+            REFERENCE,
+            CURRENT,
+            numbers=numbers,
+            categories=categories,
+            threshold=0.15,
+            share_of_columns=0.5,
+            not_counted=names,
+        )
+
+    all_counted, page = page_without()
+    assert "(3 out of 3)" in page
+    assert page_without("price", "listed")[0] == all_counted
+    assert "(1 out of 1)" in page_without("price", "listed")[1]
+    assert page_without("units", "price", "listed")[0] == all_counted
+
+
 def test_no_columns_give_no_distances() -> None:
     assert report(pl.DataFrame(), pl.DataFrame(), []) == ({}, "")
 

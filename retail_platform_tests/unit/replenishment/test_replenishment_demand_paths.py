@@ -39,10 +39,7 @@ def plain_daily_demand(mean: float, quantiles: Floats, probability: float) -> fl
     share = min(max((mean - least) / (most - least), 1e-6), 1 - 1e-6) if most > least else 0.5
     k = next(k for k in range(len(p) - 1) if p[k] <= probability < p[k + 1])
     way = (probability - p[k]) / (p[k + 1] - p[k])
-    if share < 0.5:
-        risen = max(0.0, (way - (1 - 2 * share)) / (2 * share))
-    else:
-        risen = min(1.0, way / (2 * (1 - share)))
+    risen = max(0.0, (way - (1 - 2 * share)) / (2 * share)) if share < 0.5 else min(1.0, way / (2 * (1 - share)))
     return float(q[k] + (q[k + 1] - q[k]) * risen)
 
 

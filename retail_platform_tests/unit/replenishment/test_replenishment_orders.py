@@ -18,7 +18,7 @@ SETTINGS = ReplenishmentSettings()
 REQUIREMENTS = TABLES["forecast.inventory_requirements"]
 
 
-def forecast_of(series: dict[tuple[str, str], list[float]], spread: bool = False) -> pl.DataFrame:
+def forecast_of(series: dict[tuple[str, str], list[float]], *, spread: bool = False) -> pl.DataFrame:
     """Forecasts with the given daily means; certain, or of Poisson demand where `spread`."""
     rows = [
         {
@@ -172,7 +172,7 @@ def test_every_input_that_cannot_be_used_is_named_at_once() -> None:
     forecast = forecast_of({("s", "a"): [1.0] * 4, ("s", "b"): [1.0] * 3})
     other = forecast.with_columns(forecast_origin=pl.lit(ORIGIN - timedelta(days=1)), store_id=pl.lit("t"))
     stock = pl.concat([stock_of(("s", "a", 1.0, 0.0)), stock_of(("s", "a", 1.0, 0.0), as_of=date(2017, 3, 6))])
-    with pytest.raises(ValueError) as broken:
+    with pytest.raises(ValueError, match="no orders can be proposed") as broken:
         propose(pl.concat([forecast, other]), stock)
     for part in (
         "2 origins (2017-03-04, 2017-03-05)",
