@@ -29,7 +29,8 @@ class _Series(pa.DataFrameModel):
 )
 class Demand(_Series):
     """Dense daily panel of every forecast series from its first sale to the last known day, and with `units` empty
-    on to the end of the horizon: what was sold and what was or is known about the day."""
+    on to the end of the horizon: what was sold and what was or is known about the day.
+    """
 
     date: pl.Date = column("Day")
     department: pl.String = column("Department of the item", nullable=True)
@@ -83,7 +84,8 @@ def _mean(days: int) -> Any:
 )
 class DemandHistory(_Series):
     """What is known of every series at the close of each day from its first sale on. Days on which the item was out
-    of stock or not listed are missing from lags and statistics, not zero; windows include the as-of date."""
+    of stock or not listed are missing from lags and statistics, not zero; windows include the as-of date.
+    """
 
     as_of_date: pl.Date = column("Day at whose close everything in the row was known")
     units_lag_0: pl.Float32 = _lag(0)

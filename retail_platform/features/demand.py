@@ -70,7 +70,9 @@ def build_demand_panel(
     members = nodes.lazy().filter(pl.col("reason").is_null()).select("sku", "item_id")
 
     panel = _dense(series, last_date, settings.horizon_days)
-    panel = panel.join(_on_series(daily.lazy(), series).select(*_KEY, "quantity", "amount", "paid_quantity"), on=_KEY, how="left")
+    panel = panel.join(
+        _on_series(daily.lazy(), series).select(*_KEY, "quantity", "amount", "paid_quantity"), on=_KEY, how="left"
+    )
     panel = panel.sort(_KEY)
     known = pl.col("date") <= last_date
     units = pl.col("quantity").fill_null(0).clip(lower_bound=0).cast(pl.Float32)
@@ -121,7 +123,8 @@ def _daily_sales(
     sales: Frame, nodes: pl.DataFrame, last_date: date, settings: ForecastSettings, shard: str
 ) -> pl.DataFrame:
     """Sums by store, node, reason and date: quantity net of returns, and over the lines whose amount is known the
-    amount and its quantity."""
+    amount and its quantity.
+    """
     lines = sales.lazy().filter(pl.col("business_date") <= last_date)
     if settings.shards > 1:
         store_ids = lines.select(pl.col("store_id").unique()).collect()["store_id"].to_list()
@@ -276,7 +279,8 @@ def _with_promotions(
 ) -> pl.DataFrame:
     """Add on_promotion (promoted items / items of the node in the item master) and promotion_depth (sum of their
     announced cuts / the same number). Static in the past, so that no later sale can enter. An item in two promotions
-    of different periods counts twice on the days that they share; both shares are capped at 1."""
+    of different periods counts twice on the days that they share; both shares are capped at 1.
+    """
     if promotions is None:
         return panel.with_columns(on_promotion=pl.lit(0.0), promotion_depth=pl.lit(0.0))
     period = ["store_id", "item_id", "start_date", "end_date"]
@@ -290,7 +294,9 @@ def _with_promotions(
     start, end = panel["date"].min(), panel["date"].max()
     by_day = (
         _on_series(cuts, series)
-        .with_columns(first=pl.max_horizontal("start_date", pl.lit(start)), last=pl.min_horizontal("end_date", pl.lit(end)))
+        .with_columns(
+            first=pl.max_horizontal("start_date", pl.lit(start)), last=pl.min_horizontal("end_date", pl.lit(end))
+        )
         .filter(pl.col("first") <= pl.col("last"))
         .select("series", "promoted", "cut", date=pl.date_ranges("first", "last"))
         .explode("date")
@@ -310,7 +316,8 @@ def _with_stock(
     panel: pl.DataFrame, inventory: Frame | None, members: pl.LazyFrame, series: pl.DataFrame
 ) -> pl.DataFrame:
     """Add in_stock: some of the node's stock was left at the close of the day, or something was sold on it.
-    Inventory may name SKUs or nodes; a node's own figure counts beside those of its SKUs."""
+    Inventory may name SKUs or nodes; a node's own figure counts beside those of its SKUs.
+    """
     if inventory is None:
         return panel.with_columns(in_stock=pl.lit(value=True))
     stock = (
@@ -328,7 +335,8 @@ def _with_stock(
 
 def _with_events(panel: pl.DataFrame, calendar: pl.DataFrame | None) -> pl.DataFrame:
     """Add the main event of the day and whether it is a payday. Of several events the region's own comes before a
-    general one, then a national one before the rest, then the alphabet decides."""
+    general one, then a national one before the rest, then the alphabet decides.
+    """
     if calendar is None:
         nothing = pl.lit(None, pl.String)
         return panel.with_columns(event_name=nothing, event_type=nothing, is_payday=pl.lit(value=False))
@@ -368,7 +376,8 @@ def _with_weather(panel: pl.DataFrame, weather: pl.DataFrame | None) -> pl.DataF
 
 def _with_economy(panel: pl.DataFrame, indicators: pl.DataFrame | None) -> pl.DataFrame:
     """Add each indicator as it was known on the day: the figure of the latest period published by then, in its latest
-    revision by then."""
+    revision by then.
+    """
     days = panel.select(pl.col("date").unique().sort())
     for column, indicator in INDICATORS.items():
         if indicators is None:

@@ -50,7 +50,8 @@ def build_history(demand: pl.DataFrame) -> pl.DataFrame:
 
 def observed_units() -> pl.Expr:
     """Units of a day of the demand panel where they tell the demand; null on a day on which the item was out of stock
-    or not listed, and on days to come."""
+    or not listed, and on days to come.
+    """
     return pl.when(pl.col("listed") & (pl.col("in_stock") | (pl.col("units") > 0))).then(pl.col("units"))
 
 
@@ -92,7 +93,9 @@ def _department_mean(known: pl.DataFrame) -> pl.DataFrame:
     """Units of the store's department per day, averaged over 28 days."""
     keys = ["store_id", "department", "date"]
     total = known.group_by(keys).agg(total=pl.col("units").sum()).sort(keys)
-    mean = total.select(*keys, store_department_mean_28=_rolling_mean(pl.col("total"), 28).over("store_id", "department"))
+    mean = total.select(
+        *keys, store_department_mean_28=_rolling_mean(pl.col("total"), 28).over("store_id", "department")
+    )
     return known.select(keys).join(mean, on=keys, how="left", nulls_equal=True, maintain_order="left").drop(keys)
 
 

@@ -13,6 +13,7 @@ def shard_names(shards: int) -> list[str]:
 
 def shard_of(store_ids: Iterable[str], shards: int) -> dict[str, str]:
     """Shard of each store. The same store falls into the same shard on every machine and in every run, whatever
-    other stores there are."""
+    other stores there are.
+    """
     names = shard_names(shards)
     return {store: names[crc32(store.encode()) % shards] for store in store_ids}

@@ -74,9 +74,7 @@ def training_rows(
     first_day: date = demand["date"].min()  # type: ignore[assignment]
     start = max(cutoff - timedelta(days=days - 1), first_day + timedelta(days=block.last))
     targets = _known_ahead(demand).filter(
-        pl.col("date").is_between(start, cutoff)
-        & (pl.col("age") >= block.first)
-        & observed_units().is_not_null()
+        pl.col("date").is_between(start, cutoff) & (pl.col("age") >= block.first) & observed_units().is_not_null()
     )
     return _join_history(targets, history, block)
 
@@ -130,7 +128,8 @@ def _known_ahead(demand: pl.DataFrame) -> pl.LazyFrame:
 
 def _event_distances(demand: pl.DataFrame) -> pl.DataFrame:
     """Days to the next and since the last event by region and day; null beyond the reach. Events after the end of the
-    panel are not seen."""
+    panel are not seen.
+    """
     event = pl.when(pl.col("event_name").is_not_null()).then("date")
     to_next = (event.backward_fill().over("region") - pl.col("date")).dt.total_days()
     since_last = (pl.col("date") - event.forward_fill().over("region")).dt.total_days()

@@ -1,0 +1,296 @@
+"""Models of expected demand: what each learns up to a cutoff and what it expects after an origin.
+
+Here: the mean of each series and day, by LightGBM and by the two simple rules that it has to beat. Not here: the
+spread around the mean (`forecasting/quantiles.py`) and which model is published (`forecasting/training.py`).
+Models turn into text files and back; reading and writing them is the caller's.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+from retail_platform.features.history import observed_units
+from retail_platform.forecasting.training_set import (
+    CATEGORIES,
+    FEATURES,
+    SERIES,
+    HorizonBlock,
+    forecast_rows,
+    horizon_blocks,
+    learn_categories,
+    matrix,
+    training_rows,
+)
+from retail_platform.settings import ForecastSettings
+
+Progress = Callable[[str], None]
+"""Receives one short line at each step that takes time."""
+
+LARGEST_MEAN = 1e9
+"""Bound of a day's expected units, far above any real one: trees with a log link can overflow on absurd input."""
+LARGEST_TRAINING_SET = 200_000
+"""Rows that one ensemble learns from; more are sampled. On daily grocery series a sample of this size was as accurate
+as twice as many rows, in less than half the time."""
+
+
+class NothingToLearn(Exception):
+    """There are no rows to train on; the message says why and what to do."""
+
+
+class MeanModel(Protocol):
+    """A model of expected demand, trained up to some cutoff."""
+
+    @property
+    def name(self) -> str: ...
+
+    def predict_mean(self, demand: pl.DataFrame, history: pl.DataFrame, origin: date) -> pl.DataFrame:
+        """Expected units of the days after `origin` up to the horizon, for every series that existed at `origin`.
+
+        Returns store_id, item_id, date, horizon, mean; sorted, finite, not negative. Days on which the item is known
+        not to be listed have a mean of 0. Reads nothing that became known after `origin`.
+        """
+        ...
+
+    def to_files(self) -> dict[str, str]:
+        """Everything that `from_files` needs, as text by file name."""
+        ...
+
+
+Fit = Callable[[pl.DataFrame, pl.DataFrame, date, ForecastSettings, Progress], MeanModel]
+"""Trains on demand and history up to the cutoff; learns nothing that became known after it."""
+
+
+def silent(_: str) -> None:
+    """Progress that nobody follows."""
+
+
+@dataclass(frozen=True)
+class SeasonalNaive:
+    """Every day sells what the last known day of its weekday sold."""
+
+    horizon_days: int
+    name: str = "seasonal_naive"
+
+    def predict_mean(self, demand: pl.DataFrame, history: pl.DataFrame, origin: date) -> pl.DataFrame:
+        """See `MeanModel`. Days out of stock or not listed are passed over; a weekday that was never available takes
+        the mean of the last 28 days, and without one 0.
+        """
+        weekday = pl.col("date").dt.weekday()
+        last = (
+            demand.lazy()
+            .select(*SERIES, "date", weekday=weekday, last=observed_units())
+            .filter((pl.col("date") <= origin) & pl.col("last").is_not_null())
+            .group_by(*SERIES, "weekday")
+            .agg(pl.col("last").sort_by("date").last())
+        )
+        targets = (
+            _days_ahead(demand, origin, self.horizon_days)
+            .with_columns(weekday=weekday)
+            .join(last, on=[*SERIES, "weekday"], how="left")
+            .join(_recent_mean(history, origin), on=SERIES, how="left")
+        )
+        return _forecast(targets.with_columns(mean=pl.coalesce("last", "mean_28")), origin)
+
+    def to_files(self) -> dict[str, str]:
+        return {"model.json": json.dumps({"model": self.name, "horizon_days": self.horizon_days})}
+
+
+@dataclass(frozen=True)
+class MovingAverage:
+    """Every day sells the mean of the last 28 known days."""
+
+    horizon_days: int
+    name: str = "moving_average"
+
+    def predict_mean(self, demand: pl.DataFrame, history: pl.DataFrame, origin: date) -> pl.DataFrame:
+        """See `MeanModel`. A series that was not available on any of the 28 days gets 0."""
+        targets = _days_ahead(demand, origin, self.horizon_days).join(
+            _recent_mean(history, origin), on=SERIES, how="left"
+        )
+        return _forecast(targets.with_columns(mean="mean_28"), origin)
+
+    def to_files(self) -> dict[str, str]:
+        return {"model.json": json.dumps({"model": self.name, "horizon_days": self.horizon_days})}
+
+
+@dataclass(frozen=True)
+class LightGbm:
+    """Gradient-boosted trees with a Tweedie objective, one ensemble per horizon block, over all series together.
+
+    `boosters` holds the LightGBM text model of each block, so that the object can be compared, kept and sent.
+    """
+
+    blocks: tuple[HorizonBlock, ...]
+    boosters: tuple[str, ...]
+    categories: Mapping[str, Sequence[str]]
+    features: tuple[str, ...]
+    threads: int
+    name: str = "lightgbm"
+
+    def predict_mean(self, demand: pl.DataFrame, history: pl.DataFrame, origin: date) -> pl.DataFrame:
+        """See `MeanModel`."""
+        import lightgbm
+
+        parts = []
+        for block, text in zip(self.blocks, self.boosters, strict=True):
+            rows = forecast_rows(demand, history, block, origin=origin)
+            if rows.is_empty():
+                continue
+            booster = lightgbm.Booster(model_str=text)
+            mean = np.asarray(booster.predict(matrix(rows, self.categories), num_threads=self.threads), np.float64)
+            parts.append(rows.select(*SERIES, "date", "listed", mean=pl.Series(mean)))
+        if not parts:
+            return _forecast(_days_ahead(demand, origin, 0).with_columns(mean=pl.lit(0.0)), origin)
+        return _forecast(pl.concat(parts).lazy(), origin)
+
+    def importance(self) -> pl.DataFrame:
+        """Share of the loss that each feature saved, over all blocks: feature, share; the greatest first."""
+        import lightgbm
+
+        gains = [lightgbm.Booster(model_str=text).feature_importance("gain") for text in self.boosters]
+        table = pl.DataFrame({"feature": self.features, "share": np.sum(gains, axis=0, dtype=np.float64)})
+        total = pl.col("share").sum()
+        return table.with_columns(pl.when(total > 0).then(pl.col("share") / total).otherwise(0.0)).sort(
+            "share", "feature", descending=[True, False]
+        )
+
+    def to_files(self) -> dict[str, str]:
+        facts = {
+            "model": self.name,
+            "blocks": [[block.first, block.last] for block in self.blocks],
+            "features": self.features,
+            "categories": self.categories,
+            "threads": self.threads,
+        }
+        texts = {_booster_file(block): text for block, text in zip(self.blocks, self.boosters, strict=True)}
+        return {"model.json": json.dumps(facts, indent=1), **texts}
+
+
+def fit_lightgbm(
+    demand: pl.DataFrame, history: pl.DataFrame, cutoff: date, settings: ForecastSettings, progress: Progress = silent
+) -> LightGbm:
+    """Train one ensemble per horizon block on the targets of the `training_days` up to `cutoff`.
+
+    Equal input, settings and LightGBM version give equal models. Raises `NothingToLearn` where the panel is shorter
+    than the block's lag.
+    """
+    blocks = horizon_blocks(settings)
+    known = demand.filter(pl.col("date") <= cutoff)
+    categories = learn_categories(known)
+    boosters = []
+    for block in blocks:
+        rows = training_rows(demand, history, block, cutoff=cutoff, days=settings.training_days)
+        if rows.is_empty():
+            raise NothingToLearn(
+                f"no day up to {cutoff} has a history {block.last} days older; the panel holds "
+                f"{known['date'].n_unique()} days to then; load earlier sales or shorten forecast.horizon_days"
+            )
+        if rows.height > LARGEST_TRAINING_SET:
+            rows = rows.sample(LARGEST_TRAINING_SET, seed=settings.seed)
+        progress(f"training horizons {block.first}-{block.last} up to {cutoff}: {rows.height:,} rows")
+        boosters.append(_boost(rows, categories, settings))
+    return LightGbm(tuple(blocks), tuple(boosters), categories, FEATURES, settings.threads)
+
+
+MODELS: dict[str, Fit] = {
+    "lightgbm": fit_lightgbm,
+    "seasonal_naive": lambda _demand, _history, _cutoff, settings, _progress: SeasonalNaive(settings.horizon_days),
+    "moving_average": lambda _demand, _history, _cutoff, settings, _progress: MovingAverage(settings.horizon_days),
+}
+"""How each kind of model is trained, by its name. The simple rules have nothing to learn: they read the panel and the
+history when they predict."""
+
+
+def model_from_files(files: Mapping[str, str]) -> MeanModel:
+    """The model that `to_files` wrote. Raises `ValueError` for a kind of model that is not known here, or one that was
+    trained on other features than this version computes.
+    """
+    facts = json.loads(files["model.json"])
+    match facts["model"]:
+        case "seasonal_naive":
+            return SeasonalNaive(facts["horizon_days"])
+        case "moving_average":
+            return MovingAverage(facts["horizon_days"])
+        case "lightgbm":
+            _same_features(facts["features"])
+            blocks = tuple(HorizonBlock(first, last) for first, last in facts["blocks"])
+            boosters = tuple(files[_booster_file(block)] for block in blocks)
+            return LightGbm(blocks, boosters, facts["categories"], tuple(facts["features"]), facts["threads"])
+        case other:
+            raise ValueError(f"model.json names the model {other}; known are {', '.join(MODELS)}")
+
+
+def _same_features(features: Sequence[str]) -> None:
+    gone = [name for name in features if name not in FEATURES]
+    new = [name for name in FEATURES if name not in features]
+    if gone or new or tuple(features) != FEATURES:
+        raise ValueError(
+            "the model was trained on other features than this version computes: "
+            f"no longer computed: {', '.join(gone) or 'none'}; new: {', '.join(new) or 'none'}; train it again"
+        )
+
+
+def _booster_file(block: HorizonBlock) -> str:
+    return f"horizon-{block.first:03}-{block.last:03}.txt"
+
+
+def _boost(rows: pl.DataFrame, categories: Mapping[str, Sequence[str]], settings: ForecastSettings) -> str:
+    import lightgbm
+
+    parameters = {
+        "objective": "tweedie",
+        "tweedie_variance_power": settings.tweedie_variance_power,
+        "learning_rate": settings.learning_rate,
+        "num_leaves": settings.leaves,
+        # A leaf must hold enough days to average their noise; a small panel could not grow a tree at that size.
+        "min_data_in_leaf": max(5, min(100, rows.height // (4 * settings.leaves))),
+        "feature_fraction": 0.5,
+        "bagging_fraction": 0.5,
+        "bagging_freq": 1,
+        "lambda_l2": 0.1,
+        "max_bin": 100,
+        "num_threads": settings.threads,
+        "seed": settings.seed,
+        "deterministic": True,
+        "force_col_wise": True,
+        "verbosity": -1,
+    }
+    data = lightgbm.Dataset(
+        matrix(rows, categories),
+        label=rows["units"].to_numpy(),
+        feature_name=list(FEATURES),
+        categorical_feature=list(CATEGORIES),
+        free_raw_data=True,
+        params=parameters,
+    )
+    booster: lightgbm.Booster = lightgbm.train(parameters, data, num_boost_round=settings.trees)
+    return str(booster.model_to_string())
+
+
+def _days_ahead(demand: pl.DataFrame, origin: date, horizon_days: int) -> pl.LazyFrame:
+    existing = demand.lazy().filter(pl.col("date") == origin).select(SERIES)
+    ahead = pl.col("date").is_between(origin, origin + timedelta(days=horizon_days), closed="right")
+    return demand.lazy().filter(ahead).select(*SERIES, "date", "listed").join(existing, on=SERIES)
+
+
+def _recent_mean(history: pl.DataFrame, origin: date) -> pl.LazyFrame:
+    return history.lazy().filter(pl.col("as_of_date") == origin).select(*SERIES, "mean_28")
+
+
+def _forecast(targets: pl.LazyFrame, origin: date) -> pl.DataFrame:
+    mean = pl.col("mean").cast(pl.Float64).fill_null(0).clip(0, LARGEST_MEAN)
+    return (
+        targets.select(
+            *SERIES,
+            "date",
+            horizon=(pl.col("date") - origin).dt.total_days().cast(pl.Int16),
+            mean=pl.when("listed").then(mean).otherwise(0.0),
+        )
+        .sort(*SERIES, "date")
+        .collect()
+    )

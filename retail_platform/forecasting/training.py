@@ -1,0 +1,116 @@
+"""The model that is published: trained on everything known, with the spread that the backtest taught.
+
+Here: training for publication, the forecast, and the gate that a model must pass. Not here: the registry and where
+files lie (`orchestration/`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from retail_platform.forecasting.backtest import Backtest
+from retail_platform.forecasting.models import MODELS, MeanModel, Progress, model_from_files, silent
+from retail_platform.forecasting.quantiles import QuantileCalibrator
+from retail_platform.forecasting.training_set import horizon_blocks
+from retail_platform.settings import ForecastSettings
+
+CHALLENGER = "lightgbm"
+NAIVE = "seasonal_naive"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model of the mean with the spread around it: all that a forecast needs besides the panel."""
+
+    mean_model: MeanModel
+    calibrator: QuantileCalibrator
+    trained_until: date
+
+    @property
+    def name(self) -> str:
+        """Kind of model, a key of MODELS."""
+        return self.mean_model.name
+
+    def files(self) -> dict[str, str]:
+        """The model as text by file name; equal models give equal files."""
+        return {
+            **self.mean_model.to_files(),
+            "calibrator.json": self.calibrator.to_json(),
+            "trained_until.txt": self.trained_until.isoformat() + "\n",
+        }
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, str]) -> "TrainedModel":
+        """The model that `files` wrote. Raises `KeyError` with the name of a missing file."""
+        return cls(
+            model_from_files(files),
+            QuantileCalibrator.from_json(files["calibrator.json"]),
+            date.fromisoformat(files["trained_until.txt"].strip()),
+        )
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether a model may be published, with the figures behind it; `text` is the sentence for the registry."""
+
+    passed: bool
+    wape: float
+    naive_wape: float
+    text: str
+
+
+def train(
+    demand: pl.DataFrame,
+    history: pl.DataFrame,
+    backtest: Backtest,
+    settings: ForecastSettings,
+    *,
+    model: str = CHALLENGER,
+    progress: Progress = silent,
+) -> TrainedModel:
+    """Train a model on all known days; its quantiles come from its own errors in every fold of the backtest.
+
+    `model` is a key of MODELS: with "seasonal_naive" this gives the fallback where no model beats it.
+    """
+    last_day: date = demand.filter(pl.col("units").is_not_null())["date"].max()  # type: ignore[assignment]
+    errors = backtest.errors.filter(pl.col("model") == model)
+    return TrainedModel(
+        MODELS[model](demand, history, last_day, settings, progress),
+        QuantileCalibrator.fit(errors, horizon_blocks(settings)),
+        last_day,
+    )
+
+
+def make_forecast(model: TrainedModel, demand: pl.DataFrame, history: pl.DataFrame, origin: date) -> pl.DataFrame:
+    """Forecast every series that existed at `origin`: store_id, item_id, date, horizon, mean and the QUANTILES.
+
+    Quantiles do not cross, and nothing is negative. Reads nothing that became known after `origin`; the run facts of
+    forecast.demand are the caller's to add.
+    """
+    return model.calibrator.apply(model.mean_model.predict_mean(demand, history, origin))
+
+
+def beats_naive(metrics: pl.DataFrame, *, model: str = CHALLENGER) -> Gate:
+    """The gate: `model` passes if its WAPE over all horizons, averaged over the cutoffs of the backtest, is below
+    that of seasonal naive. RMSSE is reported beside it and decides nothing.
+
+    `metrics` are a backtest's (model, cutoff, segment, metric, value). Where either WAPE is not defined, because
+    nothing was sold, the gate stays shut.
+    """
+    overall = metrics.filter(pl.col("segment") == "all")
+    own, naive = (_mean_metric(overall, name, "wape") for name in (model, NAIVE))
+    own_rmsse, naive_rmsse = (_mean_metric(overall, name, "rmsse") for name in (model, NAIVE))
+    passed = own < naive
+    text = (
+        f"{model} {'beats' if passed else 'does not beat'} seasonal naive: WAPE {own:.4f} against {naive:.4f} "
+        f"(RMSSE {own_rmsse:.4f} against {naive_rmsse:.4f}), mean of {overall['cutoff'].n_unique()} cutoffs"
+    )
+    return Gate(passed, own, naive, text)
+
+
+def _mean_metric(overall: pl.DataFrame, model: str, metric: str) -> float:
+    values = overall.filter((pl.col("model") == model) & (pl.col("metric") == metric))["value"]
+    mean = values.mean()
+    return float(mean) if isinstance(mean, float) and values.null_count() == 0 else float("nan")
