@@ -93,7 +93,8 @@ def clean_feed(
     judged = judge_duplicates(good, contract.grain, [c for c in columns if c not in {*contract.grain, *_PROVENANCE}])
 
     return CleanedFeed(
-        clean=judged.kept.select(columns).sort(contract.grain),
+        # The streaming engine sorts long keys of text more than twice as fast.
+        clean=judged.kept.lazy().select(columns).sort(contract.grain).collect(engine="streaming"),
         rejected=_rejected_rows(declared, raw, [broken, judged.contradicting], now),
         duplicates=_duplicate_rows(declared, judged.duplicates),
         steps=[*steps, *further_steps],

@@ -20,7 +20,7 @@ FIRST_ARRIVAL = datetime(2017, 5, 1)
 REFERENCES = References(frozenset({"S1", "S2"}), frozenset({"I1", "I2"}), frozenset({"FRUIT"}))
 
 # A few dozen examples find what hundreds find here, and under load no example is punctual.
-LAW = settings(max_examples=30, deadline=None)
+LAW = settings(max_examples=20, deadline=None)
 
 # Few values, so that rows collide, and for each type some that are blank, padded or unreadable.
 TEXTS: dict[type[pl.DataType] | pl.DataType, list[str | None]] = {

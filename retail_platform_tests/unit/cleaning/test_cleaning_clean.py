@@ -203,6 +203,23 @@ def test_receipt_lines_without_numbers_get_their_place_on_the_receipt_of_their_s
     assert _steps(cleaned)["line numbers from file order"] == 4
 
 
+def test_line_numbers_begin_anew_in_each_file_so_that_a_receipt_landed_again_meets_itself() -> None:
+    receipt = [_line(transaction_id="T1", quantity="1"), _line(transaction_id="T1", quantity="2")]
+    again = _raw("pos_sales", *receipt, file=FILE_B, hour=2)
+    cleaned = _clean("pos_sales", _raw("pos_sales", *receipt), again)
+    assert cleaned.clean.select("source_file_id", "line_number").rows() == [(FILE_B, 1), (FILE_B, 2)]
+    assert cleaned.duplicates["kind"].to_list() == ["repeated", "repeated"]
+
+
+def test_a_day_gets_the_same_line_numbers_alone_and_beside_other_days() -> None:
+    before = _line(transaction_id="T1", business_date="2017-02-28", line_number=None)
+    raw = _raw("pos_sales", before, _line(transaction_id="T1"))
+    raw = raw.with_columns(pl.col("business_date").str.to_date().alias("partition_date"))
+    both = _clean("pos_sales", raw).clean
+    alone = _clean("pos_sales", raw.filter(partition_date=DAY)).clean
+    assert both.filter(business_date=DAY)["line_number"].to_list() == alone["line_number"].to_list() == [1]
+
+
 def test_two_equal_lines_of_a_numbered_receipt_are_a_repetition_but_unnumbered_ones_two_purchases() -> None:
     numbered = [_line(transaction_id="T1", line_number="1")] * 2
     unnumbered = [_line(transaction_id="T1")] * 2
