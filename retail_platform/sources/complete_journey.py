@@ -169,14 +169,16 @@ def _stores(sales: pl.DataFrame) -> pl.DataFrame:
 def _promoted_weeks(promotions: pl.LazyFrame, sales: pl.DataFrame) -> pl.DataFrame:
     """One row per store, item and week in which an item that ever sold there was promoted, with the kind.
 
-    `published_rows` counts the rows of the package behind it: an item may stand on several displays in a week.
+    `series` numbers the store and item pairs; `published_rows` counts the rows of the package behind a row, since an
+    item may stand on several displays in a week.
     """
-    sold = sales.lazy().select("store_id", "item_id").unique().cast(pl.Int64)
+    pairs = sales.select(pl.col("store_id", "item_id").cast(pl.Int64)).unique().sort("store_id", "item_id")
     return (
         promotions.rename({"product_id": "item_id"})
-        .join(sold, on=["store_id", "item_id"], how="semi")
-        .group_by("store_id", "item_id", "week")
+        .join(pairs.with_row_index("series").lazy(), on=["store_id", "item_id"])
+        .group_by("series", "week")
         .agg(
+            pl.col("store_id", "item_id").first(),
             (pl.col("mailer_location") != NOT_PROMOTED).any().alias("in_mailer"),
             (pl.col("display_location") != NOT_PROMOTED).any().alias("on_display"),
             pl.len().alias("published_rows"),
@@ -187,7 +189,7 @@ def _promoted_weeks(promotions: pl.LazyFrame, sales: pl.DataFrame) -> pl.DataFra
 
 def _promotions(promoted_weeks: pl.DataFrame) -> pl.DataFrame:
     """Runs of consecutive weeks of one kind as one promotion."""
-    series = ["store_id", "item_id", "in_mailer", "on_display"]
+    series = ["series", "in_mailer", "on_display"]
     kind = (
         pl.when(pl.col("in_mailer") & pl.col("on_display"))
         .then(pl.lit("mailer+display"))
@@ -196,17 +198,18 @@ def _promotions(promoted_weeks: pl.DataFrame) -> pl.DataFrame:
         .otherwise(pl.lit("display"))
     )
     continues = pl.all_horizontal(pl.col(c) == pl.col(c).shift(1) for c in series) & (pl.col("week").diff() == 1)
+    weeks = promoted_weeks.filter(pl.col("in_mailer") | pl.col("on_display")).sort(*series, "week")
+    begins = ~weeks.select(continues.fill_null(value=False)).to_series()
+    first, last = weeks.filter(begins), weeks.filter(begins.shift(-1, fill_value=True))
     return (
-        promoted_weeks.filter(pl.col("in_mailer") | pl.col("on_display"))
-        .sort(*series, "week")
-        .with_columns((~continues).fill_null(value=True).cum_sum().alias("run"))
-        .group_by("run", maintain_order=True)
-        .agg(
-            pl.col(series).first(),
-            _first_day(pl.col("week").first()).alias("start_date"),
-            _first_day(pl.col("week").last() + 1).dt.offset_by("-1d").alias("end_date"),
+        first.with_columns(last["week"].alias("last_week"))
+        .select(
+            "store_id",
+            "item_id",
+            _first_day(pl.col("week")).alias("start_date"),
+            _first_day(pl.col("last_week") + 1).dt.offset_by("-1d").alias("end_date"),
+            kind.alias("promotion_type"),
         )
-        .with_columns(kind.alias("promotion_type"))
         .select(
             pl.concat_str("start_date", "promotion_type", separator="-").alias("promotion_id"),
             pl.col("store_id", "item_id").cast(pl.String),
