@@ -175,9 +175,11 @@ def load_settings(environment: dict[str, str] | None = None, directory: Path | N
     environment = dict(os.environ if environment is None else environment)
     directory = directory or Path.cwd()
     variables = {k: v for k, v in environment.items() if k.startswith(ENVIRONMENT_PREFIX)}
-    config = variables.pop("RETAIL_CONFIG", None)
-    home = directory / variables.get("RETAIL_HOME", ".retail")
-    values, place = _read_file(config and directory / config, home, directory)
+    place = configuration_file(variables, directory)
+    if "RETAIL_CONFIG" in variables and not place.is_file():
+        raise SettingsError(f"RETAIL_CONFIG names {place}, which is not a file")
+    variables.pop("RETAIL_CONFIG", None)
+    values = _read_file(place)
     for variable, text in variables.items():
         _put(values, variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"), text)
     values["home"] = (directory / str(values.get("home", ".retail"))).absolute()
@@ -187,16 +189,24 @@ def load_settings(environment: dict[str, str] | None = None, directory: Path | N
         raise SettingsError(_explain(invalid, variables, place)) from None
 
 
-def _read_file(config: Path | None, home: Path, directory: Path) -> tuple[dict[str, Any], Path | None]:
-    if config and not config.is_file():
-        raise SettingsError(f"RETAIL_CONFIG names {config}, which is not a file")
-    for place in [config] if config else [home / "retail.toml", directory / "retail.toml"]:
-        if place and place.is_file():
-            try:
-                return tomllib.loads(place.read_text(encoding="utf-8")), place
-            except tomllib.TOMLDecodeError as broken:
-                raise SettingsError(f"{place} is not TOML: {broken}") from None
-    return {}, None
+def configuration_file(environment: dict[str, str] | None = None, directory: Path | None = None) -> Path:
+    """Where the settings are read from; where no file is yet, the home folder's place for it."""
+    environment = dict(os.environ if environment is None else environment)
+    directory = directory or Path.cwd()
+    if "RETAIL_CONFIG" in environment:
+        return directory / environment["RETAIL_CONFIG"]
+    of_home = directory / environment.get("RETAIL_HOME", ".retail") / "retail.toml"
+    of_directory = directory / "retail.toml"
+    return of_directory if of_directory.is_file() and not of_home.is_file() else of_home
+
+
+def _read_file(place: Path) -> dict[str, Any]:
+    if not place.is_file():
+        return {}
+    try:
+        return tomllib.loads(place.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as broken:
+        raise SettingsError(f"{place} is not TOML: {broken}") from None
 
 
 def _put(values: dict[str, Any], path: list[str], text: str) -> None:
@@ -209,12 +219,12 @@ def _is_list(path: list[str]) -> bool:
     return path in (["forecast", "horizon_blocks"], ["forecast", "excluded_categories"])
 
 
-def _explain(invalid: ValidationError, variables: dict[str, str], place: Path | None) -> str:
+def _explain(invalid: ValidationError, variables: dict[str, str], place: Path) -> str:
     lines = []
     for error in invalid.errors():
         path = [str(part) for part in error["loc"]]
         variable = ENVIRONMENT_PREFIX + "__".join(path).upper()
-        where = f"the variable {variable}" if variable in variables else str(place or "the settings")
+        where = f"the variable {variable}" if variable in variables else str(place)
         if error["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown setting {'.'.join(path)}{_suggestion(path)}")
         else:

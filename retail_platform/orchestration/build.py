@@ -11,8 +11,8 @@ import dagster as dg
 
 from retail_platform.orchestration.assets.clean import clean_assets
 from retail_platform.orchestration.assets.features import feature_assets
-from retail_platform.orchestration.assets.forecast import forecast_assets
-from retail_platform.orchestration.assets.model import model_assets
+from retail_platform.orchestration.assets.forecast import forecast_assets, forecast_checks
+from retail_platform.orchestration.assets.model import beats_seasonal_naive, model_assets
 from retail_platform.orchestration.assets.monitoring import monitoring_assets
 from retail_platform.orchestration.assets.raw import raw_assets
 from retail_platform.orchestration.assets.sources import source_specs, written_alongside_specs
@@ -38,7 +38,7 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
             *forecast_assets(settings),
             *monitoring_assets(settings),
         ],
-        asset_checks=table_checks(settings),
+        asset_checks=[*table_checks(), beats_seasonal_naive, *forecast_checks()],
         sensors=sensors(settings),
         resources={
             "settings": settings,

@@ -9,14 +9,13 @@ from retail_platform.contracts import FEEDS, TABLES, Feed, Table
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.monitoring.accounting import row_identity
 from retail_platform.orchestration.partitions import days_of_run
-from retail_platform.settings import Settings
 
 _CHECKED_SCHEMAS = ("clean", "features", "model", "forecast", "monitoring")
 _WRITTEN_ALONGSIDE = ("monitoring.alerts",)
 _EXAMPLES = 5
 
 
-def table_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
+def table_checks() -> list[dg.AssetChecksDefinition]:
     contracts = [
         _contract_check(table)
         for table in TABLES.values()

@@ -99,7 +99,7 @@ def _take_in(
     )
     commit = lakehouse.commit(
         [Append(TABLES[feed.raw_table], rows), Append(TABLES["raw.ingested_files"], ledger)],
-        Provenance(asset=feed.raw_table, run_id=run_id, partition=file.name),
+        Provenance(asset=feed.raw_table, run_id=run_id, code_version="1", partition=file.name),
     )
     result.snapshot_id = commit.snapshot_id
     result.rows += int(row["rows"])

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from retail_platform.contracts import TABLES, Table
+from retail_platform.orchestration.partitions import WHOLE_PANEL
 from retail_platform.lakehouse import (
     Append,
     Commit,
@@ -22,6 +23,9 @@ from retail_platform.lakehouse import (
     ReplaceTable,
     Write,
 )
+
+
+SHARD = "shard"
 
 
 class LakeIOManager(dg.IOManager):
@@ -38,7 +42,7 @@ class LakeIOManager(dg.IOManager):
         provenance = Provenance(
             asset=table.name,
             run_id=context.run_id,
-            code_version=str(context.version or ""),
+            code_version=context.asset_spec.code_version or "",
             partition=_in_words(partitions),
             inputs={"lake": self._lakehouse.snapshot_id()},
         )
@@ -73,7 +77,7 @@ def _write(table: Table, rows: Any, partitions: Sequence[str]) -> Write:
         rows = table.validate(rows)
     if table.replaced_by is None:
         return Append(table, rows)
-    if table.replaced_by == ():
+    if table.replaced_by == () or (table.replaced_by == (SHARD,) and not partitions):
         return ReplaceTable(table, rows)
     if not isinstance(rows, pl.DataFrame):
         rows = table.validate(rows.collect() if isinstance(rows, pl.LazyFrame) else _collected(table, rows))
@@ -83,11 +87,13 @@ def _write(table: Table, rows: Any, partitions: Sequence[str]) -> Write:
 def _slices(table: Table, rows: pl.DataFrame, partitions: Sequence[str]) -> list[Mapping[str, Any]]:
     """The slices that this output replaces: those of its partitions, so that a day without rows becomes empty."""
     columns = list(table.replaced_by or ())
-    found = rows.select(columns).unique().rows(named=True)
     if not partitions or len(columns) > 1:
-        return found
+        return rows.select(columns).unique().rows(named=True)
+    if columns == [SHARD]:
+        # Rows from the time before the stores were cut into shards would stand beside the new ones.
+        return [{SHARD: shard} for shard in [*partitions, WHOLE_PANEL]]
     dtype = table.polars_schema[columns[0]]
-    return [{columns[0]: value} for value in pl.Series(partitions).cast(pl.String).str.strip_chars().cast(dtype)]
+    return [{columns[0]: value} for value in pl.Series(partitions, dtype=pl.String).cast(dtype)]
 
 
 def _collected(table: Table, rows: Any) -> pl.DataFrame:

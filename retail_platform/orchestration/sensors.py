@@ -6,15 +6,14 @@ a tick that is repeated asks for nothing twice.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from datetime import date, timedelta
-from typing import Any
 
 import dagster as dg
-import polars as pl
 
 from retail_platform.contracts import FEEDS, Feed
 from retail_platform.lakehouse import Lakehouse, LakeError
+from retail_platform.orchestration.staleness import pending_days, stale_masters
 from retail_platform.settings import Settings
 from retail_platform.sources.files import discover
 
@@ -66,22 +65,17 @@ def landing_files(
 def changed_days(
     context: dg.SensorEvaluationContext, lakehouse: dg.ResourceParam[Lakehouse]
 ) -> dg.SensorResult | dg.SkipReason:
-    since = context.cursor or ""
     try:
-        ledger = lakehouse.query(
-            "SELECT file_id, feed, ingested_at::VARCHAR AS ingested_at FROM raw.ingested_files "
-            "WHERE ingested_at::VARCHAR > ? ORDER BY ingested_at",
-            [since],
-        )
+        snapshot = str(lakehouse.snapshot_id())
     except LakeError as error:
-        return dg.SkipReason(f"no ledger to read yet: {error}")
-    if ledger.is_empty():
-        return dg.SkipReason("no file was taken in since the last look")
+        return dg.SkipReason(f"no lake to read yet: {error}")
+    if snapshot == context.cursor:
+        return dg.SkipReason("nothing was written to the lake since the last look")
     if _ingesting(context.instance):
         # Items and stores that arrive with the sales they belong to must be there before the sales are judged.
         return dg.SkipReason("landing files are being taken in; their days are asked for together afterwards")
-    requests = list(_clean_requests(lakehouse, ledger))
-    return dg.SensorResult(run_requests=requests, cursor=str(ledger["ingested_at"].max()))
+    requests = clean_requests(lakehouse)
+    return dg.SensorResult(run_requests=requests, cursor=snapshot)
 
 
 @dg.sensor(
@@ -150,33 +144,30 @@ def _ingesting(instance: dg.DagsterInstance) -> bool:
     return any(key.path[0] == "raw" for run in running for key in run.asset_selection or ())
 
 
-def _clean_requests(lakehouse: Lakehouse, ledger: pl.DataFrame) -> Iterator[dg.RunRequest]:
-    """Masters first, in one run with the first range of days, so that they are clean before what refers to them."""
-    feeds = {name: group["file_id"].to_list() for (name,), group in ledger.group_by("feed", maintain_order=True)}
-    masters = [_clean_key(FEEDS[str(name)]) for name in feeds if FEEDS[str(name)].date_column is None]
+def clean_requests(lakehouse: Lakehouse) -> list[dg.RunRequest]:
+    """Runs that bring the clean tables up to date, each over one range of days.
+
+    Masters go first, in the run with the first range, so that they are clean before what refers to them. The key of
+    a request changes only with what has arrived: a run that failed is not asked for again until something new has.
+    """
+    masters = [_clean_key(feed) for feed in stale_masters(lakehouse)]
     days: dict[tuple[date, date], list[dg.AssetKey]] = {}
-    for name, files in feeds.items():
-        feed = FEEDS[str(name)]
+    for feed in FEEDS.values():
         if feed.date_column is not None:
-            for span in ranges(_days(lakehouse, feed, files)):
+            for span in ranges(pending_days(lakehouse, feed)):
                 days.setdefault(span, []).append(_clean_key(feed))
-    batch = hashlib.sha256("".join(sorted(ledger["file_id"])).encode()).hexdigest()[:16]
-    if masters and not days:
-        yield dg.RunRequest(run_key=f"{batch}-masters", asset_selection=masters)
+    files = lakehouse.read("raw.ingested_files", columns=["file_id"]).to_series().sort()
+    arrived = hashlib.sha256("".join(files).encode()).hexdigest()[:16]
+    requests = []
     for (first, last), keys in sorted(days.items()):
-        yield dg.RunRequest(
-            run_key=f"{batch}-{first}-{last}-{len(keys)}",
-            asset_selection=[*masters, *keys],
-            tags=range_tags(first, last),
+        key = f"{arrived}-{first}-{last}-{len(keys)}"
+        requests.append(
+            dg.RunRequest(run_key=key, asset_selection=[*masters, *keys], tags=range_tags(first, last))
         )
         masters = []
-
-
-def _days(lakehouse: Lakehouse, feed: Feed, files: Sequence[Any]) -> list[date]:
-    found = lakehouse.query(
-        f"SELECT DISTINCT partition_date FROM {feed.raw_table} WHERE file_id IN (SELECT unnest(?))", [list(files)]
-    )
-    return found.to_series().to_list()
+    if masters:
+        requests.append(dg.RunRequest(run_key=f"{arrived}-masters", asset_selection=masters))
+    return requests
 
 
 def _clean_key(feed: Feed) -> dg.AssetKey:

@@ -1,0 +1,469 @@
+"""The command line `retail-platform`.
+
+Here: words in, words out. Not here: any work of its own; a command calls one room or one run and shows the result.
+Heavy libraries are imported inside the commands that need them, so that `--help` answers at once.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table as Grid
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from retail_platform.orchestration.runner import Step
+    from retail_platform.settings import Settings
+    from retail_platform.sources.landing import LoadReport
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+load_app = typer.Typer(no_args_is_help=True, help="Turn a known data set into landing files.")
+lake_app = typer.Typer(no_args_is_help=True, help="Look after the lake.")
+models_app = typer.Typer(no_args_is_help=True, help="Trained model versions.")
+forecast_app = typer.Typer(no_args_is_help=True, help="Published forecasts.")
+app.add_typer(load_app, name="load")
+app.add_typer(lake_app, name="lake")
+app.add_typer(models_app, name="models")
+app.add_typer(forecast_app, name="forecast")
+
+out = Console()
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+DEMO_SETTINGS = """\
+# Written by `retail-platform demo`: how the Complete Journey is forecast. Edit it as you like.
+start_date = 2017-01-01
+country = "US"
+
+[forecast]
+# 2,469 households buy too rarely of one SKU in one store; their categories can be forecast.
+item_level = "category"
+minimum_selling_days = 60
+# Not merchandise: fuel is counted in thousandths of a gallon.
+excluded_categories = ["COUPON/MISC ITEMS", "FUEL"]
+"""
+
+
+def main() -> None:
+    """Entry point: a user's mistake ends with one clear sentence and exit code 1, without a traceback."""
+    try:
+        app()
+    except Exception as error:
+        if not _USER_MISTAKES & {kind.__name__ for kind in type(error).__mro__}:
+            raise
+        _stop(str(error))
+
+
+_USER_MISTAKES = {"LakeError", "SettingsError", "RunFailed", "LandingError", "UnknownNameError", "PermissionError"}
+"""By name, because importing the rooms that raise them would make every `--help` wait."""
+
+
+@app.command()
+def demo() -> None:
+    """The whole job on real data: load, ingest, clean, train, forecast, propose orders; with a summary at the end.
+
+    Example: retail-platform demo
+    """
+    from time import monotonic
+
+    from retail_platform.orchestration.runner import bring_up_to_date, prepare_home
+    from retail_platform.orchestration.summary import forecast_report, summary
+
+    started = monotonic()
+    _write_demo_settings()
+    settings = _settings()
+    prepare_home(settings)
+    with _progress("Writing the Complete Journey as landing files"):
+        from retail_platform.sources.complete_journey import load_complete_journey
+
+        report = load_complete_journey(settings.landing)
+        loaded = monotonic() - started
+    _show_report(report)
+    lakehouse = _lakehouse(settings)
+    with _progress("Looking for what is new") as say:
+        steps = bring_up_to_date(settings, lakehouse, say)
+    with _progress("Writing the report"):
+        page = forecast_report(lakehouse)
+    facts = [
+        *summary(lakehouse),
+        ("seconds to write landing files", f"{loaded:.1f}"),
+        *((f"seconds to {step.name}", f"{step.seconds:.1f}") for step in steps),
+        ("seconds in all", f"{monotonic() - started:.1f}"),
+    ]
+    if len(steps) == 1:
+        out.print("Nothing was new: every table is up to date.")
+    _print_facts("Summary", facts)
+    out.print(f"Report: {page}", soft_wrap=True)
+    out.print("Next: `make ui` shows the asset graph at http://127.0.0.1:3000", highlight=False)
+
+
+@load_app.command("complete-journey")
+def load_complete_journey_command() -> None:
+    """Real grocery receipts of 2017 (1,469,307 lines). Stock, weather and economy beside them are simulated.
+
+    Example: retail-platform load complete-journey
+    """
+    from retail_platform.sources.complete_journey import load_complete_journey
+
+    settings = _prepared()
+    with _progress("Writing the Complete Journey as landing files"):
+        report = load_complete_journey(settings.landing)
+    _show_report(report)
+
+
+@load_app.command("m5")
+def load_m5_command(
+    path: Annotated[Path, typer.Option("--path", help="Folder with M5 as CSV (as published) or Parquet.")],
+) -> None:
+    """M5 (Walmart): daily item totals, weekly prices, events and SNAP days.
+
+    Example: retail-platform load m5 --path ~/m5
+    """
+    from retail_platform.sources.m5 import load_m5
+
+    settings = _prepared()
+    with _progress("Writing M5 as landing files"):
+        report = load_m5(settings.landing, path)
+    _show_report(report)
+
+
+@app.command()
+def simulate(
+    stores: Annotated[int, typer.Option(min=1, help="Number of stores.")] = 5,
+    items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 200,
+    days: Annotated[int, typer.Option(min=1, help="Number of days.")] = 730,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal files.")] = 20170101,
+) -> None:
+    """A made-up retailer of any size as landing files; what was really demanded goes to the folder truth/.
+
+    Example: retail-platform simulate --stores 3 --items 50 --days 400 --seed 1
+    """
+    from retail_platform.sources.simulator import SimulationParameters, write_simulation
+
+    settings = _prepared()
+    parameters = SimulationParameters(stores=stores, items=items, days=days, seed=seed)
+    with _progress(f"Simulating {stores} stores, {items} items, {days} days"):
+        report = write_simulation(parameters, settings.landing, settings.home / "truth")
+    _show_report(report)
+
+
+@app.command()
+def ingest(
+    feeds: Annotated[list[str] | None, typer.Argument(help="Feeds to take in; all where none is named.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Take in what lies in the landing zone. The same content is never taken in twice.
+
+    Example: retail-platform ingest pos_sales items
+    """
+    from retail_platform.contracts import FEEDS
+    from retail_platform.orchestration.runner import materialize
+
+    unknown = [name for name in feeds or [] if name not in FEEDS]
+    if unknown:
+        _stop(f"unknown feed {', '.join(unknown)}; known are {', '.join(FEEDS)}")
+    settings = _prepared()
+    lakehouse = _lakehouse(settings)
+    lakehouse.prepare()
+    before = lakehouse.read("raw.ingested_files", columns=["file_id"])
+    selection = " or ".join(f'key:"{FEEDS[name].raw_table.replace(".", "/")}"' for name in feeds or FEEDS)
+    with _progress("Taking in landing files") as say:
+        materialize(settings, selection, None, None, say)
+    after = lakehouse.read("raw.ingested_files", columns=["file_id", "feed", "file_name", "rows", "status"])
+    new = after.join(before, on="file_id", how="anti").drop("file_id")
+    _print_frame(new, as_json=as_json, empty="no new file in the landing zone")
+
+
+@app.command()
+def run(
+    select: Annotated[str | None, typer.Option(help="Assets, in Dagster's selection syntax.")] = None,
+    partition: Annotated[str | None, typer.Option(help="A business day, a range DAY..DAY, or a shard.")] = None,
+) -> None:
+    """Bring everything up to date, or materialize a selection whether it is or not.
+
+    Examples: retail-platform run
+              retail-platform run --select 'group:model+'
+              retail-platform run --select 'key:"clean/sales"' --partition 2017-03-01..2017-03-31
+    """
+    from retail_platform.orchestration.runner import bring_up_to_date, materialize
+
+    settings = _prepared()
+    if partition and not select:
+        _stop("--partition says which part of a selection; name the assets too, for example --select 'group:clean'")
+    with _progress("Looking for what is new") as say:
+        if select:
+            days, shard = _days_or_shard(partition)
+            steps = materialize(settings, select, days, shard, say)
+        else:
+            steps = bring_up_to_date(settings, _lakehouse(settings), say)
+    _show_steps(steps)
+
+
+@app.command()
+def backtest(as_json: Json = False) -> None:
+    """Forecast from past origins with every model, and show how each did.
+
+    Example: retail-platform backtest
+    """
+    from retail_platform.orchestration.runner import materialize
+
+    settings = _prepared()
+    with _progress("Backtesting") as say:
+        selection = 'key:"model/backtest_forecasts" or key:"model/backtest_metrics"'
+        materialize(settings, selection, None, None, say)
+    _print_frame(_accuracy(settings), as_json=as_json, empty="the panel is too short for a backtest")
+
+
+@forecast_app.command("show")
+def forecast_show(
+    store: Annotated[str | None, typer.Option(help="Store; the largest series where none is named.")] = None,
+    item: Annotated[str | None, typer.Option(help="Item, or node of the item hierarchy.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The latest forecast of a series, day by day.
+
+    Example: retail-platform forecast show --store 367 --item "FLUID MILK PRODUCTS"
+    """
+    lakehouse = _lakehouse(_settings())
+    chosen = lakehouse.query(
+        """
+        SELECT forecast_origin, store_id, item_id FROM forecast.demand
+        WHERE forecast_origin = (SELECT max(forecast_origin) FROM forecast.demand)
+          AND ($1 IS NULL OR store_id = $1) AND ($2 IS NULL OR item_id = $2)
+        GROUP BY ALL ORDER BY sum(mean) DESC LIMIT 1
+        """,
+        [store, item],
+    )
+    if chosen.is_empty():
+        _stop("no forecast of that store and item; `retail-platform sql` can list what there is")
+    frame = lakehouse.query(
+        "SELECT store_id, item_id, date, horizon, mean, q05, q25, q50, q75, q95, model_version FROM forecast.demand "
+        "WHERE forecast_origin = ? AND store_id = ? AND item_id = ? ORDER BY date",
+        chosen.row(0),
+    )
+    _print_frame(frame, as_json=as_json)
+
+
+@models_app.command("list")
+def models_list(as_json: Json = False) -> None:
+    """Every trained version with its stage and its figures, newest first.
+
+    Example: retail-platform models list
+    """
+    frame = _lakehouse(_settings()).query(
+        "SELECT model_version, shard, stage, changed_at, trained_until, wape, naive_wape, reason FROM model.registry "
+        "ORDER BY changed_at DESC"
+    )
+    _print_frame(frame, as_json=as_json, empty="no model has been trained yet; `retail-platform run` trains one")
+
+
+@models_app.command("show")
+def models_show(version: Annotated[str, typer.Argument(help="Model version, as `models list` names it.")]) -> None:
+    """The manifest of a version, after its files were checked against it.
+
+    Example: retail-platform models show 2017-12-31-all-1a2b3c4d
+    """
+    from retail_platform.lakehouse.model_store import load_model
+
+    _, manifest = load_model(_settings().models, version)
+    out.print_json(json.dumps(manifest))
+
+
+@app.command()
+def sql(
+    statement: Annotated[str, typer.Argument(help="One SELECT; tables are named as clean.sales.")],
+    at: Annotated[int | None, typer.Option(help="Read the lake as of this snapshot.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the lake. Reading only.
+
+    Example: retail-platform sql "SELECT count(*) FROM clean.sales"
+    """
+    _print_frame(_lakehouse(_settings()).query(statement, at=at), as_json=as_json, empty="no rows")
+
+
+@app.command()
+def lineage(
+    name: Annotated[str, typer.Argument(help="A table, or table.column.")],
+    upstream: Annotated[bool, typer.Option("--upstream", help="Only what it derives from.")] = False,
+    downstream: Annotated[bool, typer.Option("--downstream", help="Only what derives from it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What a table or column derives from, and what derives from it.
+
+    Example: retail-platform lineage clean.sales.customer_pseudonym --upstream
+    """
+    import polars as pl
+
+    from retail_platform.governance import lineage as graph
+
+    both = upstream == downstream
+    edges = [*(graph.upstream(name) if upstream or both else []), *(graph.downstream(name) if downstream or both else [])]
+    frame = pl.DataFrame([_plain(edge) for edge in edges])
+    _print_frame(frame, as_json=as_json, empty=f"nothing is known to feed {name} or to derive from it")
+
+
+@lake_app.command("snapshots")
+def lake_snapshots(as_json: Json = False) -> None:
+    """Every commit with its time, run and message, newest first.
+
+    Example: retail-platform lake snapshots
+    """
+    _print_frame(_lakehouse(_settings()).snapshots().drop("changes"), as_json=as_json)
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, reachable and writable, and what to do about the rest.
+
+    Example: retail-platform doctor
+    """
+    from retail_platform.doctor import examine
+
+    findings = examine()
+    grid = Grid("", "what", "found", "remedy")
+    for finding in findings:
+        grid.add_row("ok" if finding.fine else "!!", finding.what, finding.found, "" if finding.fine else finding.remedy)
+    out.print(grid)
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
+) -> None:
+    """The Dagster UI with its daemon: asset graph, sensors, automation. Ctrl-C ends both.
+
+    Example: retail-platform ui --port 3000
+    """
+    from retail_platform.orchestration.server import serve
+
+    settings = _prepared()
+    _lakehouse(settings).prepare()
+    raise typer.Exit(serve(settings, host, port))
+
+
+def _settings() -> "Settings":
+    from retail_platform.settings import load_settings
+
+    return load_settings()
+
+
+def _prepared() -> "Settings":
+    from retail_platform.orchestration.runner import prepare_home
+
+    settings = _settings()
+    prepare_home(settings)
+    return settings
+
+
+def _lakehouse(settings: "Settings") -> Any:
+    from retail_platform.lakehouse import Lakehouse
+
+    return Lakehouse(settings)
+
+
+def _write_demo_settings() -> None:
+    """The demo forecasts categories; a home without settings of its own is given those, so that the UI agrees."""
+    from retail_platform.settings import configuration_file
+
+    place = configuration_file()
+    if not place.is_file():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(DEMO_SETTINGS, encoding="utf-8")
+
+
+def _days_or_shard(partition: str | None) -> tuple[tuple[date, date] | None, str | None]:
+    if partition is None:
+        return None, None
+    first, _, last = partition.partition("..")
+    try:
+        days = date.fromisoformat(first), date.fromisoformat(last or first)
+    except ValueError:
+        if "-" in partition and not partition.startswith("shard-"):
+            _stop(f"{partition} is neither a day (2017-03-01), a range of days (2017-03-01..2017-03-31) nor a shard")
+        return None, partition
+    return days, None
+
+
+def _accuracy(settings: "Settings") -> "pl.DataFrame":
+    return _lakehouse(settings).query(  # type: ignore[no-any-return]
+        """
+        PIVOT (
+            SELECT model, metric, avg(value) AS value FROM model.backtest_metrics
+            WHERE segment = 'all' AND backtest_id = (
+                SELECT arg_max(backtest_id, computed_at) FROM model.backtest_metrics)
+            GROUP BY ALL
+        ) ON metric USING first(value) ORDER BY model
+        """
+    )
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[Any]:
+    """A line that shows what is being done: a spinner on a terminal, plain lines elsewhere."""
+    if out.is_terminal:
+        with out.status(text) as status:
+            yield lambda step: status.update(f"{text}: {step}")
+    else:
+        out.print(text, highlight=False)
+        yield lambda step: out.print(f"  {step}", highlight=False, soft_wrap=True)
+
+
+def _show_report(report: "LoadReport") -> None:
+    for feed, rows in sorted(report.rows_by_feed.items()):
+        out.print(f"  {feed}: {rows:,} rows", highlight=False)
+    for note in report.notes:
+        out.print(f"  {note}", highlight=False, soft_wrap=True)
+
+
+def _show_steps(steps: "Sequence[Step]") -> None:
+    grid = Grid("run", "assets", "seconds")
+    for step in steps:
+        grid.add_row(step.name, ", ".join(step.assets), f"{step.seconds:.1f}")
+    out.print(grid)
+
+
+def _print_facts(title: str, facts: Sequence[tuple[str, str]]) -> None:
+    grid = Grid(title, "", show_header=True)
+    for label, value in facts:
+        grid.add_row(label, value)
+    out.print(grid)
+
+
+def _print_frame(frame: "pl.DataFrame", *, as_json: bool, empty: str = "") -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(frame.to_dicts(), default=str) + "\n")
+    elif frame.is_empty():
+        out.print(empty or "no rows", highlight=False)
+    else:
+        grid = Grid(*frame.columns)
+        for row in frame.iter_rows():
+            grid.add_row(*(f"{value:,.4g}" if isinstance(value, float) else str(value) for value in row))
+        out.print(grid)
+
+
+def _plain(edge: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(edge)
+
+
+def _stop(sentence: str) -> NoReturn:
+    err.print(sentence, style="red" if err.is_terminal and "NO_COLOR" not in os.environ else "", soft_wrap=True, highlight=False)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Gold for science: the demand panel and the as-of history, by group of stores."""
+
+import hashlib
+import json
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from retail_platform.features.demand import build_demand_panel
+from retail_platform.features.history import build_history
+from retail_platform.lakehouse import Lakehouse
+from retail_platform.orchestration.automation import refresh_on_new_data
+from retail_platform.orchestration.partitions import shard_of_run, shards
+from retail_platform.orchestration.specs import asset_facts
+from retail_platform.settings import Settings
+
+OPTIONAL_TABLES = ("items", "stores", "prices", "promotions", "calendar", "weather", "economic_indicators", "inventory")
+
+
+def forecast_version(settings: Settings) -> str:
+    """Code version of everything that the forecast settings shape: other settings, other version."""
+    text = json.dumps([settings.forecast.model_dump(mode="json"), settings.country], sort_keys=True)
+    return f"1-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    version, partitions = forecast_version(settings), shards(settings)
+
+    @dg.asset(
+        **asset_facts("features.demand", code_version=version),
+        deps=[["clean", "sales"], *(["clean", name] for name in OPTIONAL_TABLES)],
+        partitions_def=partitions,
+        automation_condition=refresh_on_new_data,
+    )
+    def demand(
+        context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
+    ) -> dg.MaterializeResult[pl.DataFrame]:
+        tables = {name: lakehouse.read(f"clean.{name}") for name in OPTIONAL_TABLES}
+        panel = build_demand_panel(
+            _daily_sales(lakehouse),
+            tables.pop("items"),
+            tables.pop("stores"),
+            last_date=last_known_day(lakehouse),
+            settings=settings.forecast,
+            shard=shard_of_run(context),
+            **{name: None if frame.is_empty() else frame for name, frame in tables.items()},
+        )
+        return dg.MaterializeResult(value=panel.frame, metadata=_panel_metadata(panel.series, lakehouse, settings))
+
+    @dg.asset(
+        **asset_facts("features.demand_history", code_version=version),
+        ins={"demand": dg.AssetIn(["features", "demand"])},
+        partitions_def=partitions,
+        automation_condition=refresh_on_new_data,
+    )
+    def demand_history(demand: pl.DataFrame) -> dg.MaterializeResult[pl.DataFrame]:
+        history = build_history(demand)
+        return dg.MaterializeResult(value=history, metadata={"statistics": history.width})
+
+    return [demand, demand_history]
+
+
+def last_known_day(lakehouse: Lakehouse) -> date:
+    """The last business day with sales, which every forecast starts from; raises `dg.Failure` without any."""
+    day = lakehouse.query("SELECT max(business_date) FROM clean.sales").item()
+    if day is None:
+        raise dg.Failure(
+            "clean.sales is empty, so that there is nothing to forecast; drop point-of-sale files into "
+            f"{lakehouse.settings.landing / 'pos_sales'} and materialize the groups raw and clean",
+            allow_retries=False,
+        )
+    return date.fromisoformat(str(day))
+
+
+def _daily_sales(lakehouse: Lakehouse) -> pl.DataFrame:
+    """Sales by store, item and day: what the panel needs of the lines, summed where they lie."""
+    return lakehouse.query(
+        "SELECT business_date, store_id, item_id, sum(quantity) AS quantity, sum(sales_amount) AS sales_amount "
+        "FROM clean.sales GROUP BY ALL"
+    )
+
+
+def _panel_metadata(series: pl.DataFrame, lakehouse: Lakehouse, settings: Settings) -> dict[str, Any]:
+    left_out = series.filter(pl.col("reason").is_not_null())
+    rule = settings.forecast
+    facts: dict[str, Any] = {
+        "item_level": rule.item_level,
+        "series_forecast": series.height - left_out.height,
+        "series_left_out": left_out.height,
+        "reasons_left_out": dict(left_out["reason"].value_counts(sort=True).head(20).iter_rows()),
+        "rule": f"a series is forecast if it sold on at least {rule.minimum_selling_days} of its last 182 days",
+    }
+    missing = [name for name in OPTIONAL_TABLES if lakehouse.read(f"clean.{name}", where="true LIMIT 1").is_empty()]
+    if missing:
+        facts["missing"] = f"computed without {', '.join(missing)}"
+    return facts

@@ -1,0 +1,238 @@
+"""What is published: demand forecasts, and the orders that follow from them.
+
+Here: which model is in force, what is read, and what is written together. Not here: the forecast itself
+(`forecasting/`) and the order policy (`replenishment/`).
+"""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from retail_platform.contracts import TABLES
+from retail_platform.contracts.forecast import QUANTILES
+from retail_platform.lakehouse import Append, Lakehouse, Provenance, ReplaceSlices, Write
+from retail_platform.monitoring.alerts import alert
+from retail_platform.orchestration.assets.features import forecast_version, last_known_day
+from retail_platform.orchestration.assets.model import read_backtest, read_panel
+from retail_platform.orchestration.automation import refresh_on_new_data
+from retail_platform.orchestration.io_manager import commit_metadata
+from retail_platform.orchestration.partitions import shard_of_run, shards
+from retail_platform.orchestration.pictures import png
+from retail_platform.orchestration.specs import asset_facts
+from retail_platform.settings import Settings
+
+NAIVE = "seasonal_naive"
+RECENT_DAYS = 2 * 366 + 28
+"""What a forecast reads of the past: the statistics reach back two years, and no further."""
+
+STOCK_DAYS = 14
+"""Stock counted longer ago than this before the origin says nothing about today's."""
+
+SIMULATED_PREFIX = "simulated-"
+
+
+def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    version, partitions = forecast_version(settings), shards(settings)
+    replenishment = settings.replenishment.model_dump_json()
+
+    @dg.asset(
+        **asset_facts("forecast.demand", code_version=version, kinds=("lightgbm", "duckdb")),
+        deps=[["features", "demand"], ["features", "demand_history"], ["model", "registry"]],
+        partitions_def=partitions,
+        automation_condition=refresh_on_new_data,
+    )
+    def demand(
+        context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
+    ) -> dg.MaterializeResult[None]:
+        from retail_platform.forecasting.training import make_forecast, train
+
+        shard, origin, now = shard_of_run(context), last_known_day(lakehouse), _now()
+        panel, history = read_panel(lakehouse, shard, origin - timedelta(days=RECENT_DAYS))
+        in_force = model_in_force(lakehouse, shard)
+        if in_force is None or in_force["stage"] != "champion":
+            reason = "no model has been trained" if in_force is None else str(in_force["reason"])
+            _, errors, _ = read_backtest(lakehouse, shard)
+            model, model_version = train(panel, history, errors, settings.forecast, model=NAIVE), NAIVE
+            alerts = alert(
+                severity="warning",
+                subject=f"forecast.demand {shard}",
+                message=f"The seasonal naive forecast was published for origin {origin}: {reason}. Look at the backtest "
+                "(model.backtest_metrics), mend data or features, and materialize the group model again",
+                run_id=context.run_id,
+                raised_at=now,
+            )
+        else:
+            model, model_version = load_version(settings, in_force), str(in_force["model_version"])
+            alerts = TABLES["monitoring.alerts"].empty()
+        forecast = make_forecast(model, panel, history, origin).with_columns(
+            forecast_origin=pl.lit(origin),
+            shard=pl.lit(shard),
+            model=pl.lit(model.name),
+            model_version=pl.lit(model_version),
+            issued_at=pl.lit(now, pl.Datetime("us")),
+        )
+        table = TABLES["forecast.demand"]
+        writes: list[Write] = [
+            ReplaceSlices(table, table.validate(forecast), [{"forecast_origin": origin, "shard": shard}]),
+            Append(TABLES["monitoring.alerts"], alerts),
+        ]
+        commit = lakehouse.commit(writes, Provenance(table.name, context.run_id, version, shard))
+        if alerts.height:
+            context.log_event(dg.AssetMaterialization(["monitoring", "alerts"], metadata={"raised": alerts.height}))
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": forecast.height,
+                "forecast_origin": str(origin),
+                "model": model.name,
+                "model_version": model_version,
+                "series": forecast.select("store_id", "item_id").n_unique(),
+                "chart": _forecast_picture(panel, forecast),
+                **commit_metadata(commit),
+            }
+        )
+
+    @dg.asset(
+        **asset_facts("forecast.inventory_requirements", code_version=f"{version}-{_digest(replenishment)}"),
+        deps=[["forecast", "demand"], ["clean", "inventory"], ["clean", "items"]],
+        partitions_def=partitions,
+        automation_condition=refresh_on_new_data,
+    )
+    def inventory_requirements(
+        context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
+    ) -> dg.MaterializeResult[pl.DataFrame]:
+        from retail_platform.replenishment.orders import propose_orders
+
+        shard, origin = shard_of_run(context), last_known_day(lakehouse)
+        forecast = lakehouse.read(
+            "forecast.demand", where="forecast_origin = ? AND shard = ?", parameters=[origin, shard]
+        )
+        stock, simulated = _latest_stock(lakehouse, origin)
+        items = lakehouse.read("clean.items")
+        orders = propose_orders(
+            forecast,
+            stock if stock.height else None,
+            items if items.height else None,
+            settings.replenishment,
+            issued_at=_now(),
+            stock_is_simulated=simulated,
+        )
+        facts: dict[str, Any] = {
+            "forecast_origin": str(origin),
+            "orders_proposed": orders.filter(pl.col("order_quantity") > 0).height,
+            "units_ordered": float(orders["order_quantity"].sum()),
+            "stock_unknown": orders["on_hand"].null_count(),
+            "stock": "simulated" if simulated else "as delivered by the feed inventory",
+        }
+        if stock.is_empty():
+            facts["missing"] = "no stock is known: order-up-to levels are given, order quantities are not"
+        return dg.MaterializeResult(value=orders, metadata=facts)
+
+    return [demand, inventory_requirements]
+
+
+def forecast_checks() -> list[dg.AssetChecksDefinition]:
+    return [published_model_beats_naive, horizon_complete]
+
+
+@dg.asset_check(
+    asset=["forecast", "demand"],
+    blocking=True,
+    description="What is published comes from a model that beat seasonal naive on its backtest, or is the naive "
+    "forecast and says so.",
+)
+def published_model_beats_naive(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.AssetCheckResult:
+    published = lakehouse.query(
+        "SELECT DISTINCT f.model, f.model_version, f.shard, coalesce(bool_or(r.wape < r.naive_wape), false) AS beats "
+        "FROM forecast.demand f LEFT JOIN model.registry r ON r.model_version = f.model_version "
+        "WHERE f.forecast_origin = (SELECT max(forecast_origin) FROM forecast.demand) "
+        "GROUP BY ALL"
+    )
+    wrong = published.filter(~pl.col("beats") & (pl.col("model") != NAIVE))
+    return dg.AssetCheckResult(passed=wrong.is_empty(), metadata={"published": published.to_dicts()})
+
+
+@dg.asset_check(
+    asset=["forecast", "demand"],
+    blocking=True,
+    description="Every series has every day of the horizon, with ordered quantiles and nothing missing.",
+)
+def horizon_complete(
+    lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    names = list(QUANTILES)
+    crossing = " OR ".join(f"{low} > {high}" for low, high in zip(names[:-1], names[1:], strict=True))
+    days = settings.forecast.horizon_days
+    facts = lakehouse.query(
+        f"""
+        WITH latest AS (
+            SELECT * FROM forecast.demand WHERE forecast_origin = (SELECT max(forecast_origin) FROM forecast.demand)
+        ), wanted AS (
+            SELECT DISTINCT store_id, item_id FROM features.demand WHERE units IS NOT NULL
+        ), series AS (
+            SELECT store_id, item_id, count(DISTINCT horizon) AS days FROM latest GROUP BY ALL
+        )
+        SELECT (SELECT count(*) FROM wanted) AS series_of_panel,
+               (SELECT count(*) FROM wanted ANTI JOIN series USING (store_id, item_id)) AS series_without_forecast,
+               (SELECT count(*) FROM series WHERE days <> {days}) AS series_with_other_days,
+               (SELECT count(*) FROM latest WHERE {crossing}) AS rows_with_crossing_quantiles
+        """
+    ).row(0, named=True)
+    broken = facts["series_without_forecast"] + facts["series_with_other_days"] + facts["rows_with_crossing_quantiles"]
+    return dg.AssetCheckResult(passed=broken == 0 and facts["series_of_panel"] > 0, metadata=facts)
+
+
+def model_in_force(lakehouse: Lakehouse, shard: str) -> dict[str, Any] | None:
+    """The newest decision of the registry for a shard; null where no model was ever trained."""
+    rows = lakehouse.query(
+        "SELECT * FROM model.registry WHERE shard = ? AND stage IN ('champion', 'rejected') "
+        "ORDER BY changed_at DESC LIMIT 1",
+        [shard],
+    )
+    return rows.row(0, named=True) if rows.height else None
+
+
+def load_version(settings: Settings, row: dict[str, Any]) -> Any:
+    """The trained model of a registry row, every file checked against the manifest that the row names."""
+    from retail_platform.forecasting.training import TrainedModel
+    from retail_platform.lakehouse.model_store import load_model, manifest_sha256
+
+    version = str(row["model_version"])
+    if manifest_sha256(settings.models, version) != row["manifest_sha256"]:
+        raise dg.Failure(
+            f"the manifest of model {version} in {settings.models} is not the one that was registered; restore the "
+            "folder from a backup, or materialize the group model to train anew",
+            allow_retries=False,
+        )
+    files, _ = load_model(settings.models, version)
+    return TrainedModel.from_files(files)
+
+
+def _latest_stock(lakehouse: Lakehouse, origin: date) -> tuple[pl.DataFrame, bool]:
+    """The latest stock of each store and item known at the origin, and whether it is simulated."""
+    stock = lakehouse.query(
+        "SELECT * FROM clean.inventory WHERE as_of_date BETWEEN ? AND ? "
+        "QUALIFY row_number() OVER (PARTITION BY store_id, item_id ORDER BY as_of_date DESC) = 1",
+        [origin - timedelta(days=STOCK_DAYS), origin],
+    )
+    files = lakehouse.read("raw.ingested_files", columns=["file_id", "file_name"])
+    of_stock = files.filter(pl.col("file_id").is_in(stock["source_file_id"].unique().implode()))
+    names = of_stock["file_name"].str.split("/").list.last()
+    return stock, bool(names.str.starts_with(SIMULATED_PREFIX).any())
+
+
+def _forecast_picture(panel: pl.DataFrame, forecast: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    from retail_platform.forecasting.charts import forecast_chart
+
+    return png(forecast_chart(panel, forecast), "Forecast with its 90 % band after what was sold, largest series")
+
+
+def _digest(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -1,0 +1,203 @@
+"""Science: the backtest of every model, and the trained model that it judges.
+
+Here: what is read, which folder a version goes to, and the row that records it. Not here: how a model learns or is
+measured (`forecasting/`).
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from importlib.metadata import version as library_version
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from retail_platform.contracts import TABLES
+from retail_platform.lakehouse import Lakehouse
+from retail_platform.orchestration.assets.features import forecast_version
+from retail_platform.orchestration.automation import retrain
+from retail_platform.orchestration.pictures import png
+from retail_platform.orchestration.partitions import shard_of_run, shards
+from retail_platform.orchestration.specs import asset_facts, spec
+from retail_platform.settings import Settings
+
+_BACKTEST = ("model.backtest_forecasts", "model.backtest_metrics")
+_PANEL = ("features.demand", "features.demand_history")
+_LIBRARIES = ("lightgbm", "numpy", "polars", "duckdb", "retail-platform")
+
+
+def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    version, partitions = forecast_version(settings), shards(settings)
+    panel = [name.split(".") for name in _PANEL]
+
+    @dg.multi_asset(
+        name="backtest",
+        specs=[
+            spec(name, deps=panel, code_version=version, kinds=("lightgbm", "duckdb")).replace_attributes(
+                automation_condition=retrain
+            )
+            for name in _BACKTEST
+        ],
+        partitions_def=partitions,
+        pool="lake_model",
+    )
+    def backtest(
+        context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
+    ) -> Iterator[Any]:
+        from retail_platform.forecasting.backtest import NotEnoughHistory, backtest_tables, run_backtest
+
+        shard, now = shard_of_run(context), _now()
+        demand, history = read_panel(lakehouse, shard)
+        try:
+            result = run_backtest(demand, history, settings.forecast, context.log.info)
+        except NotEnoughHistory as short:
+            for name in _BACKTEST:
+                facts = {"missing": str(short)}
+                yield dg.MaterializeResult(asset_key=name.split("."), value=TABLES[name].empty(), metadata=facts)
+            return
+        backtest_id = _version_name(demand, shard, context.run_id)
+        frames = backtest_tables(result, backtest_id=backtest_id, shard=shard, computed_at=now)
+        for name, frame in zip(_BACKTEST, frames, strict=True):
+            yield dg.MaterializeResult(
+                asset_key=name.split("."), value=frame, metadata=_backtest_metadata(frames[1], backtest_id)
+            )
+
+    @dg.asset(
+        **asset_facts("model.registry", code_version=version, kinds=("lightgbm", "duckdb")),
+        deps=[*panel, *(name.split(".") for name in _BACKTEST)],
+        partitions_def=partitions,
+        automation_condition=retrain,
+    )
+    def registry(
+        context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
+    ) -> dg.MaterializeResult[pl.DataFrame]:
+        from retail_platform.forecasting.training import beats_naive, train
+        from retail_platform.lakehouse.model_store import save_model
+
+        shard, snapshot = shard_of_run(context), lakehouse.snapshot_id()
+        version_name, errors, metrics = read_backtest(lakehouse, shard)
+        if version_name is None:
+            nothing = "no backtest to judge a model by, so none is trained; seasonal naive is published"
+            return dg.MaterializeResult(
+                value=TABLES["model.registry"].empty(),
+                metadata={"missing": nothing},
+            )
+        demand, history = read_panel(lakehouse, shard)
+        gate = beats_naive(metrics)
+        model = train(demand, history, errors, settings.forecast, progress=context.log.info)
+        manifest = {
+            "model_version": version_name,
+            "model": model.name,
+            "shard": shard,
+            "parameters": settings.forecast.model_dump(mode="json"),
+            "training_window": {"first_day": str(demand["date"].min()), "last_day": str(model.trained_until)},
+            "series": demand.select("store_id", "item_id").n_unique(),
+            "lake_snapshot": snapshot,
+            "code_version": version,
+            "libraries": {name: library_version(name) for name in _LIBRARIES},
+            "run_id": context.run_id,
+            "backtest": {"wape": gate.wape, "naive_wape": gate.naive_wape, "verdict": gate.text},
+        }
+        sha256 = save_model(settings.models, version_name, model.files(), manifest)
+        row = {
+            "model_version": version_name,
+            "shard": shard,
+            "stage": "champion" if gate.passed else "rejected",
+            "changed_at": _now(),
+            "changed_by": f"run {context.run_id}",
+            "reason": gate.text,
+            "trained_until": model.trained_until,
+            "folder": version_name,
+            "manifest_sha256": sha256,
+            "lake_snapshot": snapshot,
+            "wape": gate.wape,
+            "naive_wape": gate.naive_wape,
+        }
+        return dg.MaterializeResult(
+            value=pl.DataFrame([row], schema=TABLES["model.registry"].polars_schema),
+            metadata={
+                "model_version": version_name,
+                "stage": row["stage"],
+                "verdict": gate.text,
+                "folder": dg.MetadataValue.path(settings.models / version_name),
+                "manifest_sha256": sha256,
+            },
+        )
+
+    return [backtest, registry]
+
+
+@dg.asset_check(
+    asset=["model", "registry"],
+    description="The newest model's backtest WAPE is below seasonal naive's. Where it is not, the model is recorded as "
+    "rejected and its forecasts are not published.",
+)
+def beats_seasonal_naive(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.AssetCheckResult:
+    newest = lakehouse.query(
+        "SELECT shard, model_version, wape < naive_wape AS beats, reason FROM model.registry "
+        "WHERE stage IN ('champion', 'rejected') QUALIFY row_number() OVER (PARTITION BY shard ORDER BY changed_at DESC) = 1"
+    )
+    return dg.AssetCheckResult(
+        passed=newest.height > 0 and bool(newest["beats"].all()),
+        # A warning, not an error: the forecast step must go on, and publish the naive forecast in the model's place.
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"newest": newest.to_dicts()},
+    )
+
+
+def read_panel(lakehouse: Lakehouse, shard: str, since: date | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Demand panel and history of a shard, all of it or from a day on."""
+    day = since or date.min
+    return (
+        lakehouse.read("features.demand", where="shard = ? AND date >= ?", parameters=[shard, day]),
+        lakehouse.read("features.demand_history", where="shard = ? AND as_of_date >= ?", parameters=[shard, day]),
+    )
+
+
+def read_backtest(lakehouse: Lakehouse, shard: str) -> tuple[str | None, pl.DataFrame, pl.DataFrame]:
+    """The newest backtest of a shard: its id, every model's errors, its metrics. The id is null where there is none."""
+    metrics = lakehouse.query(
+        "SELECT * FROM model.backtest_metrics WHERE shard = $1 AND backtest_id = ("
+        "SELECT arg_max(backtest_id, computed_at) FROM model.backtest_metrics WHERE shard = $1)",
+        [shard],
+    )
+    backtest_id = None if metrics.is_empty() else str(metrics["backtest_id"][0])
+    errors = lakehouse.read(
+        "model.backtest_forecasts",
+        columns=["model", "cutoff", "horizon", "mean", "units"],
+        where="shard = ? AND backtest_id = ?",
+        parameters=[shard, backtest_id or ""],
+    )
+    return backtest_id, errors, metrics
+
+
+def _backtest_metadata(metrics: pl.DataFrame, backtest_id: str) -> dict[str, Any]:
+    from retail_platform.forecasting.charts import backtest_chart
+
+    overall = metrics.filter(pl.col("segment") == "all").group_by("model", "metric").agg(pl.col("value").mean())
+    table = overall.pivot("metric", index="model", values="value").sort("model")
+    return {
+        "backtest_id": backtest_id,
+        "cutoffs": [str(day) for day in metrics["cutoff"].unique().sort()],
+        "accuracy": dg.MetadataValue.md(_markdown(table)),
+        "chart": png(backtest_chart(metrics), "WAPE of each model at each cutoff"),
+    }
+
+
+def _markdown(frame: pl.DataFrame) -> str:
+    header = f"| {' | '.join(frame.columns)} |\n|{'---|' * frame.width}\n"
+    rows = ("| " + " | ".join(_cell(value) for value in row) + " |" for row in frame.iter_rows())
+    return header + "\n".join(rows)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _version_name(demand: pl.DataFrame, shard: str, run_id: str) -> str:
+    last_day = demand.filter(pl.col("units").is_not_null())["date"].max()
+    return f"{last_day}-{shard}-{run_id[:8]}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

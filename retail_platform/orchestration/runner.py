@@ -1,0 +1,177 @@
+"""Runs from the command line: the same assets in this process, recorded in the same instance as the UI's.
+
+Here: which assets in which order, brought up to date. Not here: what is shown of it (`cli.py`).
+"""
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from time import monotonic
+
+import dagster as dg
+
+from retail_platform.contracts import FEEDS
+from retail_platform.lakehouse import Lakehouse
+from retail_platform.orchestration.build import build_definitions
+from retail_platform.orchestration.sensors import clean_requests, range_tags
+from retail_platform.orchestration.staleness import last_commits, stale_keys
+from retail_platform.settings import Settings
+
+SCIENCE = ("features", "model", "forecast", "monitoring")
+
+Progress = Callable[[str], None]
+
+
+class RunFailed(Exception):
+    """A run did not succeed; the message says which assets failed and why."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run: what it made and how long it took."""
+
+    name: str
+    assets: tuple[str, ...]
+    seconds: float
+
+
+def prepare_home(settings: Settings) -> None:
+    """Create the home folder with its landing zone and Dagster's folder."""
+    for feed in FEEDS:
+        (settings.landing / feed).mkdir(parents=True, exist_ok=True)
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    source = Path(__file__).parents[2] / "dagster.yaml"
+    if source.is_file():
+        shutil.copyfile(source, settings.dagster_home / "dagster.yaml")
+
+
+@contextmanager
+def instance_of(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of the home folder."""
+    prepare_home(settings)
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        yield instance
+
+
+def bring_up_to_date(settings: Settings, lakehouse: Lakehouse, progress: Progress) -> list[Step]:
+    """Take in new files, clean what changed, and refresh whatever is older than what it reads from.
+
+    Returns the runs that were needed; none but the look at the landing zone where nothing is new.
+    """
+    definitions = build_definitions(settings)
+    lakehouse.prepare()
+    with instance_of(settings) as instance:
+        raw = [dg.AssetKey(feed.raw_table.split(".")) for feed in FEEDS.values()]
+        steps = [_run(definitions, instance, "take in landing files", raw, {}, progress)]
+        for request in clean_requests(lakehouse):
+            keys = list(request.asset_selection or ())
+            steps.append(_run(definitions, instance, "clean", keys, request.tags, progress))
+        repository = definitions.get_repository_def()
+        stale = stale_keys(dg.AssetSelection.groups(*SCIENCE), repository, last_commits(lakehouse))
+        steps += _run_by_partition(definitions, instance, "forecast", stale, progress)
+    return steps
+
+
+def materialize(
+    settings: Settings, selection: str, days: tuple[date, date] | None, partition: str | None, progress: Progress
+) -> list[Step]:
+    """Materialize a selection, in Dagster's selection syntax, whether it is up to date or not."""
+    definitions = build_definitions(settings)
+    open_assets = definitions.get_repository_def().asset_graph
+    chosen = dg.AssetSelection.from_string(selection).resolve(open_assets)
+    keys = [key for key in open_assets.toposorted_asset_keys if key in chosen and open_assets.get(key).is_materializable]
+    if not keys:
+        raise RunFailed(f"no asset matches the selection {selection!r}; try for example 'group:clean'")
+    with instance_of(settings) as instance:
+        if days:
+            return [_run(definitions, instance, selection, keys, range_tags(*days), progress)]
+        if partition:
+            return [_run(definitions, instance, selection, keys, {"dagster/partition": partition}, progress)]
+        by_day = [str(key.to_user_string()) for key in keys if _is_daily(definitions, key)]
+        if by_day:
+            raise RunFailed(
+                f"{', '.join(by_day)}: cut into business days; say which, for example --partition 2017-01-01..2017-01-31"
+            )
+        return _run_by_partition(definitions, instance, selection, keys, progress)
+
+
+def _run_by_partition(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, name: str, keys: Sequence[dg.AssetKey], progress: Progress
+) -> list[Step]:
+    """One run, or one per shard and asset where the stores are cut into shards."""
+    if not keys:
+        return []
+    graph = definitions.get_repository_def().asset_graph
+    partitioned = next((graph.get(key).partitions_def for key in keys if graph.get(key).partitions_def), None)
+    if partitioned is None:
+        return [_run(definitions, instance, name, keys, {}, progress)]
+    steps = []
+    for key in keys:
+        tags: list[dict[str, str]] = [{}]
+        if graph.get(key).partitions_def:
+            tags = [{"dagster/partition": partition} for partition in partitioned.get_partition_keys()]
+        steps += [_run(definitions, instance, name, [key], tag, progress) for tag in tags]
+    return steps
+
+
+def _run(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    name: str,
+    keys: Sequence[dg.AssetKey],
+    tags: Mapping[str, str],
+    progress: Progress,
+) -> Step:
+    job = definitions.resolve_implicit_global_asset_job_def()
+    run_id = dg._core.utils.make_new_run_id()  # noqa: SLF001
+    instance.add_event_listener(run_id, lambda entry: _follow(entry, progress))
+    started = monotonic()
+    with _quiet():
+        result = job.execute_in_process(
+            instance=instance, asset_selection=list(keys), tags=dict(tags), run_id=run_id, raise_on_error=False
+        )
+    if not result.success:
+        raise RunFailed(_why(result))
+    made = tuple(dict.fromkeys(event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key))
+    return Step(name, made, monotonic() - started)
+
+
+def _follow(entry: dg.EventLogEntry, progress: Progress) -> None:
+    event = entry.dagster_event
+    if event is not None and event.event_type_value == "STEP_START":
+        progress(str(event.step_key).replace("__", "."))
+
+
+def _why(result: dg.ExecuteInProcessResult) -> str:
+    reasons = []
+    for event in result.all_events:
+        if event.event_type_value == "STEP_FAILURE":
+            failure = event.step_failure_data
+            error = failure.user_failure_data.description if failure.user_failure_data else None
+            cause = failure.error
+            while error is None and cause is not None and cause.cause is not None:
+                cause = cause.cause
+            text = error or (cause.message.strip() if cause else "no reason was given")
+            reasons.append(f"{str(event.step_key).replace('__', '.')}: {text}")
+    return "; ".join(reasons) or "the run failed; see its log in the Dagster UI"
+
+
+def _is_daily(definitions: dg.Definitions, key: dg.AssetKey) -> bool:
+    partitions = definitions.get_repository_def().asset_graph.get(key).partitions_def
+    return isinstance(partitions, dg.DailyPartitionsDefinition)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The CLI shows steps of its own; Dagster's log lines stay in its event log."""
+    logger = logging.getLogger("dagster")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before

@@ -1,0 +1,87 @@
+"""What is out of date, read from the lake itself: its rows and the provenance of its commits.
+
+Here: business days whose rows are not accounted for, and tables older than what they read from. Not here: asking
+for the work (sensors, the command line). The lake is asked, not Dagster's event log, so that a run that was lost,
+or made elsewhere, cannot hide.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import dagster as dg
+import polars as pl
+
+from retail_platform.contracts import FEEDS, Feed
+from retail_platform.lakehouse import Lakehouse
+
+
+@dataclass(frozen=True)
+class LastCommit:
+    """The newest commit of a table: its snapshot and the code version that made it."""
+
+    snapshot_id: int
+    code_version: str
+
+
+def pending_days(lakehouse: Lakehouse, feed: Feed) -> list[date]:
+    """Business days of a feed whose raw rows are not all clean, rejected or duplicate, oldest first.
+
+    A late or corrected file adds raw rows to its days; they stay pending until they have been cleaned again.
+    """
+    days = lakehouse.query(
+        f"""
+        WITH counted AS (
+            SELECT partition_date AS day, count(*) AS rows FROM {feed.raw_table} GROUP BY ALL
+            UNION ALL SELECT {feed.date_column}, -count(*) FROM {feed.clean_table} GROUP BY ALL
+            UNION ALL SELECT partition_date, -count(*) FROM quarantine.rejected_rows WHERE feed = $1 GROUP BY ALL
+            UNION ALL SELECT partition_date, -count(*) FROM quarantine.duplicate_rows WHERE feed = $1 GROUP BY ALL
+        )
+        SELECT day FROM counted GROUP BY day HAVING sum(rows) <> 0 ORDER BY day
+        """,
+        [feed.name],
+    )
+    return days.to_series().to_list()
+
+
+def last_commits(lakehouse: Lakehouse) -> dict[str, LastCommit]:
+    """Newest commit of every table that was ever written, by the asset that its provenance names."""
+    snapshots = lakehouse.snapshots().filter(pl.col("commit_extra_info").is_not_null())
+    found: dict[str, LastCommit] = {}
+    for snapshot_id, text in snapshots.select("snapshot_id", "commit_extra_info").iter_rows():
+        provenance = json.loads(text)
+        found.setdefault(provenance["asset"], LastCommit(snapshot_id, provenance["code_version"]))
+    return found
+
+
+def stale_masters(lakehouse: Lakehouse) -> list[Feed]:
+    """Feeds without daily partitions whose clean table is older than their raw one, or was never written."""
+    commits = last_commits(lakehouse)
+    feeds = [feed for feed in FEEDS.values() if feed.date_column is None]
+    return [feed for feed in feeds if _older(commits, feed.clean_table, [feed.raw_table])]
+
+
+def stale_keys(
+    graph: dg.AssetSelection, repository: dg.RepositoryDefinition, commits: Mapping[str, LastCommit]
+) -> list[dg.AssetKey]:
+    """Assets of a selection that were never written, were written by other code or settings, or are older than
+    something that they read from; a stale asset makes everything downstream of it in the selection stale."""
+    assets = repository.asset_graph
+    stale: list[dg.AssetKey] = []
+    for key in assets.toposorted_asset_keys:
+        if key not in graph.resolve(assets) or not assets.get(key).is_materializable:
+            continue
+        node, name = assets.get(key), ".".join(key.path)
+        parents = [".".join(parent.path) for parent in node.parent_keys]
+        changed = name in commits and commits[name].code_version != (node.code_version or "")
+        if changed or _older(commits, name, parents) or any(parent in stale for parent in node.parent_keys):
+            stale.append(key)
+    return stale
+
+
+def _older(commits: Mapping[str, LastCommit], table: str, sources: Sequence[str]) -> bool:
+    if table not in commits:
+        return True
+    newest = max((commits[source].snapshot_id for source in sources if source in commits), default=-1)
+    return newest > commits[table].snapshot_id
