@@ -84,20 +84,32 @@ def load_complete_journey(landing: Path, *, seed: int = 20170101) -> LoadReport:
     unknown = sales.join(items, on="item_id", how="anti").height
     series = inventory.select("store_id", "item_id").n_unique()
     notes = (
-        f"Real: {sales.height:,} point-of-sale lines of {FIRST_DATE} to {LAST_DATE} from {stores.height} stores, all "
-        f"there are; {unknown:,} of them name a product that the product list lacks.",
-        f"Real: {items.height:,} products with category and department. Their unit cost, case pack and lead time are "
-        "simulated.",
-        f"Real: {promotions.height:,} promotions by mailer and display, merged from {matched:,} weekly rows. "
-        f"{published - matched:,} rows are left out: they promote items that never sold in that store in the year. "
-        "The source states no price cut.",
-        f"Simulated: stock of the {series:,} pairs of store and category that sold on at least "
-        f"{STOCK_MINIMUM_SELLING_DAYS} days. The real sales are untouched; where the simulated shelf fell short, an "
-        "emergency delivery was assumed.",
-        f"Simulated: the store master with its regions ({', '.join(REGIONS)}), weather, consumer price index and "
-        "unemployment rate.",
-        "Fuel and the fuel lines among COUPON/MISC ITEMS count thousandths of a gallon; leave both categories out of "
-        "the forecast.",
+        (
+            f"Real: {sales.height:,} point-of-sale lines of {FIRST_DATE} to {LAST_DATE} from {stores.height} stores, "
+            f"all there are; {unknown:,} of them name a product that the product list lacks."
+        ),
+        (
+            f"Real: {items.height:,} products with category and department. Their unit cost, case pack and lead time "
+            "are simulated."
+        ),
+        (
+            f"Real: {promotions.height:,} promotions by mailer and display, merged from {matched:,} weekly rows. "
+            f"{published - matched:,} rows are left out: they promote items that never sold in that store in the "
+            "year. The source states no price cut."
+        ),
+        (
+            f"Simulated: stock of the {series:,} pairs of store and category that sold on at least "
+            f"{STOCK_MINIMUM_SELLING_DAYS} days, from the first sale on. The real sales are untouched; where the "
+            "simulated shelf fell short, an emergency delivery was assumed."
+        ),
+        (
+            f"Simulated: the store master with its regions ({', '.join(REGIONS)}), weather, consumer price index and "
+            "unemployment rate."
+        ),
+        (
+            "Fuel and the fuel lines among COUPON/MISC ITEMS count thousandths of a gallon; leave both categories out "
+            "of the forecast."
+        ),
     )
     return LoadReport(written, notes)
 

@@ -52,12 +52,18 @@ def load_m5(landing: Path, source: Path) -> LoadReport:
     lines = sum(file.rows for file in written if file.feed == "pos_sales")
     last_price_day: date = prices.select(pl.col("valid_to").max()).item()
     notes = (
-        f"Real: {lines:,} daily totals of {series.height:,} store and item pairs up to {last_date}; days without a "
-        "sale are no line.",
-        f"Real: {prices.height:,} price periods from weekly prices, equal prices of successive weeks being one period; "
-        f"the last one ends on {last_price_day}.",
-        "Real: events, and SNAP days as pay days of the state. M5 has no stock, weather, economy or sales amounts, and "
-        "none are made up.",
+        (
+            f"Real: {lines:,} daily totals of {series.height:,} store and item pairs up to {last_date}; days without "
+            "a sale are no line."
+        ),
+        (
+            f"Real: {prices.height:,} price periods from weekly prices, equal prices of successive weeks being one "
+            f"period; the last one ends on {last_price_day}."
+        ),
+        (
+            "Real: events, and SNAP days as pay days of the state. M5 has no stock, weather, economy or sales amounts, "
+            "and none are made up."
+        ),
     )
     return LoadReport(written, notes)
 

@@ -315,7 +315,7 @@ def _promotions(
 
 def _calendar_factor(dates: pl.Series, country: str) -> Units:
     """Effect of weekday, season, public holidays and pay days on demand [categories, days]."""
-    import holidays  # noqa: PLC0415
+    import holidays
 
     years = range(dates[0].year, dates[-1].year + 2)
     public = set(holidays.country_holidays(country, years=years))
@@ -363,14 +363,17 @@ def _simulate_store(plan: _Plan, number: int) -> Frames:
     returns = np.zeros_like(demand)
     returns[:, 1:] = generator.binomial(stock.sales[:, :-1].astype(np.int64), parameters.return_rate) * listed[:, 1:]
     store_id = f"S{number + 1:03d}"
-    sales_frame = _receipt_lines if parameters.receipts else _daily_totals
+    if parameters.receipts:
+        lines = _receipt_lines(plan, store_id, stock.sales, returns, generator)
+    else:
+        lines = _daily_totals(plan, store_id, stock.sales, returns)
     on_listed_days = _days_of(plan, store_id, listed)
     return {
-        "pos_sales": sales_frame(plan, store_id, stock.sales, returns, generator),
+        "pos_sales": lines,
         "inventory": _inventory(on_listed_days, stock, listed),
         "prices": _price_frame(plan, store_id),
         "promotions": _promotion_frame(plan, store_id),
-        "truth": _truth(on_listed_days, stock, listed, expected, demand, returns),
+        "truth": _truth(on_listed_days, stock, listed, expected=expected, demand=demand, returns=returns),
     }
 
 
@@ -388,9 +391,7 @@ def _draw_demand(expected: Units, overdispersion: float, generator: np.random.Ge
     return generator.poisson(expected).astype(np.float64)
 
 
-def _daily_totals(
-    plan: _Plan, store_id: str, sales: Units, returns: Units, generator: np.random.Generator
-) -> pl.DataFrame:
+def _daily_totals(plan: _Plan, store_id: str, sales: Units, returns: Units) -> pl.DataFrame:
     """One row per item and day with sales or returns; quantity is net of returns."""
     day, item = np.nonzero((sales + returns).T)
     sold, returned = sales[item, day], returns[item, day]
@@ -486,7 +487,13 @@ def _inventory(on_listed_days: pl.DataFrame, stock: StockSimulation, listed: Fla
 
 
 def _truth(
-    on_listed_days: pl.DataFrame, stock: StockSimulation, listed: Flags, expected: Units, demand: Units, returns: Units
+    on_listed_days: pl.DataFrame,
+    stock: StockSimulation,
+    listed: Flags,
+    *,
+    expected: Units,
+    demand: Units,
+    returns: Units,
 ) -> pl.DataFrame:
     columns = {
         "expected_demand": expected,
@@ -586,10 +593,14 @@ def _write_store(frames: Frames, number: int, landing: Path, truth_folder: Path)
 
 def _notes(parameters: SimulationParameters, truth_folder: Path) -> tuple[str, ...]:
     return (
-        f"Everything here is simulated from seed {parameters.seed}: {parameters.stores} stores, {parameters.items} "
-        f"items, {parameters.start_date} to {parameters.last_date}.",
-        f"Sales are {'receipt lines' if parameters.receipts else 'daily totals'} and are cut where stock ran out; "
-        f"promotions and pay days are planned {parameters.planned_days} days beyond the last day.",
+        (
+            f"Everything here is simulated from seed {parameters.seed}: {parameters.stores} stores, {parameters.items} "
+            f"items, {parameters.start_date} to {parameters.last_date}."
+        ),
+        (
+            f"Sales are {'receipt lines' if parameters.receipts else 'daily totals'} and are cut where stock ran out; "
+            f"promotions and pay days are planned {parameters.planned_days} days beyond the last day."
+        ),
         f"The true demand lies in {truth_folder}, outside the landing zone: to judge forecasts by, not to make them.",
     )
 

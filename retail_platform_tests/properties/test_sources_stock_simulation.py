@@ -28,8 +28,8 @@ def shops(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@given(shops(), st.booleans())
-def test_stock_balances_and_is_never_negative(shop: dict[str, Any], censor: bool) -> None:
+@given(shop=shops(), censor=st.booleans())
+def test_stock_balances_and_is_never_negative(shop: dict[str, Any], *, censor: bool) -> None:
     stock = simulate_stock(**shop, censor=censor)
     before = np.column_stack([stock.opening_stock, stock.on_hand[:, :-1]])
     np.testing.assert_array_equal(stock.on_hand, before + stock.arrivals + stock.emergency_deliveries - stock.sales)
@@ -52,15 +52,15 @@ def test_real_sales_stay_as_they_are_and_no_shelf_is_emptied_by_an_emergency(sho
     assert (stock.on_hand[stock.emergency_deliveries > 0] > 0).all()
 
 
-@given(shops(), st.booleans())
-def test_deliveries_are_whole_cases(shop: dict[str, Any], censor: bool) -> None:
+@given(shop=shops(), censor=st.booleans())
+def test_deliveries_are_whole_cases(shop: dict[str, Any], *, censor: bool) -> None:
     stock = simulate_stock(**shop, censor=censor)
     for delivered in (stock.opening_stock[:, None], stock.arrivals, stock.emergency_deliveries):
         assert not (delivered % shop["case_pack"][:, None]).any()
 
 
-@given(shops(), st.booleans(), st.data())
-def test_the_past_does_not_depend_on_the_future(shop: dict[str, Any], censor: bool, data: st.DataObject) -> None:
+@given(shop=shops(), censor=st.booleans(), data=st.data())
+def test_the_past_does_not_depend_on_the_future(shop: dict[str, Any], *, censor: bool, data: st.DataObject) -> None:
     known = data.draw(st.integers(0, shop["demand"].shape[1]))
     future = shop["demand"][:, known:] + data.draw(st.integers(1, 100))
     other = shop | {"demand": np.column_stack([shop["demand"][:, :known], future])}
@@ -76,8 +76,8 @@ def test_nothing_arrives_where_the_item_is_not_listed(shop: dict[str, Any]) -> N
         assert not stock.arrivals[~shop["listed"]].any()
 
 
-@given(shops(), st.booleans())
-def test_the_fast_rule_is_the_rule_written_out_day_by_day(shop: dict[str, Any], censor: bool) -> None:
+@given(shop=shops(), censor=st.booleans())
+def test_the_fast_rule_is_the_rule_written_out_day_by_day(shop: dict[str, Any], *, censor: bool) -> None:
     stock = simulate_stock(**shop, censor=censor)
     for row in range(shop["demand"].shape[0]):
         on_hand, on_order = written_out(
