@@ -6,6 +6,7 @@ Every other difference is refused, and all differences are named at once.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import polars as pl
@@ -90,6 +91,17 @@ def lake_columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str,
         [LAKE, schema, name],
     ).fetchall()
     return {column: LakeColumn(data_type, nullable) for column, data_type, nullable in rows}
+
+
+def files_of(connection: duckdb.DuckDBPyConnection, table: str) -> set[Path]:
+    """Every data file and delete file that the present snapshot of a table consists of."""
+    if not lake_columns(connection, table):
+        return set()
+    schema, name = table.split(".")
+    files = connection.execute(
+        f"SELECT data_file, delete_file FROM ducklake_list_files('{LAKE}', ?, schema => ?)", [name, schema]
+    ).fetchall()
+    return {Path(file) for pair in files for file in pair if file}
 
 
 def evolution(table: Table, current: dict[str, LakeColumn]) -> Evolution:

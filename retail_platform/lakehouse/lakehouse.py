@@ -7,9 +7,10 @@ state. Not here: what the rows mean, and when they are written.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -32,7 +33,7 @@ from retail_platform.lakehouse.connection import (
 )
 from retail_platform.lakehouse.durability import data_files, sync_files
 from retail_platform.lakehouse.locks import table_locks
-from retail_platform.lakehouse.writes import Commit, Provenance, Query, ReplaceSlices, ReplaceTable, Rows, Write
+from retail_platform.lakehouse.writes import Append, Commit, Provenance, Query, ReplaceSlices, ReplaceTable, Rows, Write
 from retail_platform.settings import Settings
 
 _READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
@@ -133,9 +134,7 @@ class Lakehouse:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _try_commit(self, writes: Sequence[Write], provenance: Provenance, attempt: int) -> Commit:
-        root = self.settings.lake_data
-        folders = {root / write.table.schema_name / write.table.table_name for write in writes}
-        before = {file for folder in folders for file in data_files(folder)}
+        before = self._data_files(writes)
         rows: Counter[str] = Counter()
         with self.connection(read_only=False) as connection:
             connection.execute("BEGIN")
@@ -147,11 +146,13 @@ class Lakehouse:
                     f"CALL {LAKE}.set_commit_message(?, ?, extra_info => ?)",
                     [provenance.run_id, provenance.message(), provenance.as_json()],
                 )
-                sync_files({file for folder in folders for file in data_files(folder)} - before, self.settings.home)
-                connection.execute("COMMIT")
+                sync_files(self._data_files(writes) - before, self.settings.home)
             except BaseException:
-                _roll_back(connection)
+                with suppress(duckdb.Error):
+                    connection.execute("ROLLBACK")
+                self._remove_unfinished(writes, before)
                 raise
+            connection.execute("COMMIT")
             # A transaction that changed nothing, such as emptying an empty slice, makes no snapshot of its own.
             snapshot = _scalar(
                 connection,
@@ -160,33 +161,34 @@ class Lakehouse:
             )
         return Commit(snapshot, dict(rows), tuple(changes), attempt)
 
+    def _data_files(self, writes: Sequence[Write]) -> set[Path]:
+        folders = {self.settings.lake_data / write.table.schema_name / write.table.table_name for write in writes}
+        return {file for folder in folders for file in data_files(folder)}
+
+    def _remove_unfinished(self, writes: Sequence[Write], before: AbstractSet[Path]) -> None:
+        """Remove the file in which a rolled back transaction stopped, which DuckLake leaves behind: a disk that
+        filled up would stay full. What the catalog names is kept, whoever wrote it.
+        """
+        unfinished = self._data_files(writes) - before
+        if not unfinished:
+            return
+        # Where the catalog does not answer, the files stay for maintenance to find.
+        with suppress(duckdb.Error, LakeError), self.connection() as connection:
+            for table in {write.table.name for write in writes}:
+                unfinished -= ddl.files_of(connection, table)
+            for file in unfinished:
+                file.unlink(missing_ok=True)
+
     @contextmanager
     def _spooled(self, writes: Sequence[Write]) -> Iterator[list[Write]]:
         """The same writes with every one-shot stream put on disk, so that a conflict can be tried again."""
-        spools: list[Path] = []
-        try:
-            repeatable: list[Write] = []
-            for write in writes:
-                if isinstance(write, ReplaceSlices) or not isinstance(write.rows, pa.RecordBatchReader):
-                    repeatable.append(write)
-                    continue
-                spools.append(self._spool(write.rows))
-                rows = pl.scan_parquet(spools[-1], glob=False)
-                repeatable.append(type(write)(write.table, rows))
-            yield repeatable
-        finally:
-            for spool in spools:
-                spool.unlink(missing_ok=True)
-
-    def _spool(self, reader: pa.RecordBatchReader) -> Path:
+        if not any(isinstance(write.rows, pa.RecordBatchReader) for write in writes):
+            yield list(writes)
+            return
         folder = self.settings.home / "spool"
         folder.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=folder, suffix=".parquet", delete=False) as file:
-            path = Path(file.name)
-        with pq.ParquetWriter(path, reader.schema, compression="lz4") as writer:
-            for batch in reader:
-                writer.write_batch(batch)
-        return path
+        with TemporaryDirectory(dir=folder) as spool:
+            yield [_repeatable(write, Path(spool) / f"{number}.parquet") for number, write in enumerate(writes)]
 
     def _attempts(self) -> Retrying:
         return Retrying(
@@ -196,6 +198,15 @@ class Lakehouse:
             retry_error_callback=_give_up,
             reraise=True,
         )
+
+
+def _repeatable(write: Write, spool: Path) -> Write:
+    if isinstance(write, ReplaceSlices) or not isinstance(write.rows, pa.RecordBatchReader):
+        return write
+    with pq.ParquetWriter(spool, write.rows.schema, compression="lz4") as writer:
+        for batch in write.rows:
+            writer.write_batch(batch)
+    return type(write)(write.table, Query(f"FROM read_parquet({text(str(spool))})"))
 
 
 def _create_missing(connection: duckdb.DuckDBPyConnection, tables: Iterable[Table]) -> None:
@@ -226,6 +237,8 @@ def _follow_contract(connection: duckdb.DuckDBPyConnection, table: Table) -> tup
 def _write(connection: duckdb.DuckDBPyConnection, write: Write) -> int:
     """Carry out one write inside the open transaction; the number of rows inserted."""
     target = ddl.qualified(write.table.name)
+    if isinstance(write.rows, Query) and not isinstance(write, Append):
+        _refuse_own_rows(connection, write.table, write.rows)
     if isinstance(write, ReplaceTable):
         connection.execute(f"DELETE FROM {target}")
     elif isinstance(write, ReplaceSlices) and write.slices:
@@ -276,6 +289,15 @@ def _refuse_other_result(connection: duckdb.DuckDBPyConnection, table: Table, so
             if name in found and found[name] != kind
         ],
     )
+
+
+def _refuse_own_rows(connection: duckdb.DuckDBPyConnection, table: Table, query: Query) -> None:
+    """Refuse a query over the table that it replaces: it runs after the old rows are gone and would find none."""
+    read = {name.split(" AS ")[0].lower() for name in connection.get_table_names(query.sql, qualified=True)}
+    if read & {table.name, f"{LAKE}.{table.name}"}:
+        raise LakeError(
+            f"a query cannot replace {table.name} with rows read from it; read them first and write the frame"
+        )
 
 
 def _refuse(table: Table, differences: Sequence[str]) -> None:
@@ -334,14 +356,6 @@ def _scalar(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
     if row is None:
         raise LakeError(f"the lake has no answer to: {sql}")
     return int(row[0])
-
-
-def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    try:
-        connection.execute("ROLLBACK")
-    except duckdb.Error:
-        # A failed COMMIT has already ended the transaction.
-        return
 
 
 def _give_up(state: RetryCallState) -> Any:

@@ -6,10 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import polars as pl
 import pytest
@@ -18,7 +16,6 @@ from polars.testing import assert_frame_equal
 from retail_platform.lakehouse import LakeError, Lakehouse, ReplaceTable
 from retail_platform.lakehouse.locks import table_locks
 from retail_platform.settings import Settings
-from retail_platform_tests.conftest import CATALOGS
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, STOCK, TUESDAY, sales
 from retail_platform_tests.lakehouse.writer import COMMITS, ROWS
 
@@ -42,56 +39,31 @@ def line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-@dataclass(frozen=True)
-class Race:
-    """What two or four writers left behind that began at one moment in a home without a lake."""
-
-    lake: Lakehouse
-    writers: int
-    acknowledged: list[str]
-
-
-@pytest.fixture(scope="module", params=[(c, n) for c in CATALOGS for n in (2, 4)], ids=lambda p: f"{p[0]}-{p[1]}")
-def race(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Race:
-    catalog, writers = request.param
-    settings = Settings(home=tmp_path_factory.mktemp("race") / "home")
-    if catalog == "postgres":
-        server = request.getfixturevalue("postgres_server")
-        settings = settings.model_copy(update={"catalog": server.new_database(f"race_{uuid4().hex}")})
-    processes = [start_writer(settings, "race", number) for number in range(writers)]
+@pytest.mark.parametrize("writers", [2, 4])
+def test_writers_that_begin_together_without_a_lake_lose_nothing_and_double_nothing(
+    lake: Lakehouse, writers: int
+) -> None:
+    processes = [start_writer(lake.settings, "race", number) for number in range(writers)]
     assert [line_of(process) for process in processes] == ["ready"] * writers
-    (settings.home / "go").touch()
+    (lake.settings.home / "go").touch()
     outcomes = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0] * writers, [errors for _, errors in outcomes]
-    return Race(Lakehouse(settings), writers, [line for out, _ in outcomes for line in out.split("\n") if line])
+    assert sum(output.count("ack") for output, _ in outcomes) == writers * (COMMITS + 1)
 
+    shared = lake.read("race.shared_slice")
+    assert shared.height == ROWS
+    assert shared["units"].n_unique() == 1
 
-def test_every_writer_of_a_race_gets_through(race: Race) -> None:
-    assert len(race.acknowledged) == race.writers * (COMMITS + 1)
+    own = lake.query("SELECT day, count(*) AS rows, min(units) AS units FROM race.own_slices GROUP BY day")
+    days = {MONDAY + timedelta(days=10 * w + n): (ROWS, w) for w in range(writers) for n in range(COMMITS)}
+    assert {day: (rows, writer) for day, rows, writer in own.iter_rows()} == days
 
-
-def test_a_first_time_slice_that_all_replace_holds_the_rows_of_one(race: Race) -> None:
-    found = race.lake.read("race.shared_slice")
-
-    assert found.height == ROWS
-    assert found["units"].n_unique() == 1
-
-
-def test_slices_of_different_writers_are_all_there_once(race: Race) -> None:
-    found = race.lake.query("SELECT day, count(*) AS rows, min(units) AS units FROM race.own_slices GROUP BY day")
-
-    days = {MONDAY + timedelta(days=10 * w + n): (ROWS, w) for w in range(race.writers) for n in range(COMMITS)}
-    assert {day: (rows, writer) for day, rows, writer in found.iter_rows()} == days
-
-
-def test_appended_rows_are_all_there_once(race: Race) -> None:
-    found = race.lake.read("race.appended").select("store", "units").sort("store", "units")
-
-    assert found.rows() == [(f"W{writer}", number) for writer in range(race.writers) for number in range(COMMITS)]
+    appended = lake.read("race.appended").select("store", "units").sort("store", "units")
+    assert appended.rows() == [(f"W{writer}", number) for writer in range(writers) for number in range(COMMITS)]
 
 
 def test_a_writer_that_is_killed_leaves_every_acknowledged_slice_whole_and_no_half_one(lake: Lakehouse) -> None:
-    chance = random.Random(20170101)
+    chance = random.Random(20170101)  # noqa: S311
     acknowledged: set[int] = set()
     lake.settings.home.mkdir(parents=True)
     (lake.settings.home / "go").touch()

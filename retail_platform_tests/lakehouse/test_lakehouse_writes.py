@@ -138,6 +138,16 @@ def test_a_query_reads_other_tables_of_the_lake(lake: Lakehouse) -> None:
     assert_frame_equal(stored(lake, "shop.stock"), sales(MONDAY, 10, 20))
 
 
+@pytest.mark.parametrize("sales_table", ["shop.sales", 'lake.shop."sales" AS old', "Shop.SALES"])
+def test_a_query_cannot_replace_the_table_that_it_reads(lake: Lakehouse, sales_table: str) -> None:
+    lake.commit([ReplaceTable(SALES, sales(MONDAY, 1, 2))], BY)
+
+    with pytest.raises(LakeError, match=r"cannot replace shop\.sales with rows read from it"):
+        lake.commit([ReplaceTable(SALES, Query(f"SELECT * FROM {sales_table}"))], BY)
+    lake.commit([Append(SALES, Query(f"SELECT * FROM {sales_table}"))], BY)
+    assert stored(lake)["units"].to_list() == [1, 1, 2, 2]
+
+
 @pytest.mark.parametrize("form", [*INPUTS, "Query"])
 def test_rows_of_another_shape_are_refused_with_every_difference(lake: Lakehouse, form: str) -> None:
     lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
