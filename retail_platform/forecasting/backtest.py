@@ -137,4 +137,4 @@ def _means(
 
 def _with_quantiles(forecast: pl.DataFrame, past: pl.DataFrame | None, blocks: list[HorizonBlock]) -> pl.DataFrame:
     own = None if past is None else past.filter(pl.col("model") == forecast["model"][0])
-    return QuantileCalibrator.fit(own, blocks).apply(forecast)
+    return QuantileCalibrator.fit(own, blocks).apply(forecast).drop("listed")

@@ -51,7 +51,7 @@ class MeanModel(Protocol):
     def predict_mean(self, demand: pl.DataFrame, history: pl.DataFrame, origin: date) -> pl.DataFrame:
         """Expected units of the days after `origin` up to the horizon, for every series that existed at `origin`.
 
-        Returns store_id, item_id, date, horizon, mean; sorted, finite, not negative. Days on which the item is known
+        Returns store_id, item_id, date, horizon, listed, mean; sorted, finite, not negative. Days on which the item is known
         not to be listed have a mean of 0. Reads nothing that became known after `origin`.
         """
         ...
@@ -289,6 +289,7 @@ def _forecast(targets: pl.LazyFrame, origin: date) -> pl.DataFrame:
             *SERIES,
             "date",
             horizon=(pl.col("date") - origin).dt.total_days().cast(pl.Int16),
+            listed="listed",
             mean=pl.when("listed").then(mean).otherwise(0.0),
         )
         .sort(*SERIES, "date")

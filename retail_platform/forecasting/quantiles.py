@@ -4,10 +4,10 @@ Here: conditional quantiles of units given the predicted mean, per horizon block
 mean itself (`forecasting/models.py`), and the quantiles of sums over days, which are not sums of quantiles
 (`replenishment/`).
 
-Method: past forecasts are sorted by their predicted mean and cut into bins of equal count; in each bin the empirical
-quantiles of what was sold are taken. Between the bins' centres they are interpolated, towards 0 they end in 0, and
-above the highest centre they grow in proportion. Quantiles rise with the mean by construction. Without enough past
-errors the spread is that of a negative binomial whose variance is m + m^2 / 2 for a mean m.
+Method: past forecasts are sorted by their predicted mean and cut into bins of about equal count; in each bin the
+empirical quantiles of what was sold are taken. Between the bins' centres they are interpolated, below the lowest they
+stay as they are there, and above the highest they grow in proportion. Quantiles rise with the mean by construction.
+Without enough past errors the spread is that of a negative binomial whose variance is m + m^2 / 2 for a mean m.
 """
 
 import json
@@ -29,6 +29,7 @@ ROWS_PER_BIN = 400
 MOST_BINS = 50
 LARGEST_QUANTILE = 1e12
 
+_SMALLEST_MEAN = 1e-6
 _LEVELS = np.array(list(QUANTILES.values()))
 
 
@@ -41,9 +42,8 @@ class QuantileTable:
 
     def at(self, mean: Floats) -> Floats:
         """Quantiles at each of the means: means x QUANTILES, rising along both axes, not negative."""
-        centres = np.array([0.0, *self.means])
-        values = np.vstack([np.zeros(_LEVELS.size), np.array(self.quantiles)])
-        inside = np.column_stack([np.interp(mean, centres, column) for column in values.T])
+        centres = np.array(self.means)
+        inside = np.column_stack([np.interp(mean, centres, column) for column in np.array(self.quantiles).T])
         above = np.maximum(mean / centres[-1], 1.0)[:, None]
         quantiles: Floats = np.clip(inside * above, 0.0, LARGEST_QUANTILE)
         return quantiles
@@ -75,12 +75,16 @@ class QuantileCalibrator:
         return cls(tuple(blocks), tuple(tables), tuple(errors))
 
     def apply(self, forecast: pl.DataFrame) -> pl.DataFrame:
-        """Add the columns of QUANTILES to a forecast with mean and horizon; horizons beyond the last block use it."""
+        """Add the columns of QUANTILES to a forecast with mean, horizon and listed.
+
+        Horizons beyond the last block use it. Days on which the item is not listed have no demand at all.
+        """
         mean, horizon = forecast["mean"].to_numpy(), forecast["horizon"].to_numpy()
         values = np.zeros((forecast.height, _LEVELS.size))
         for block, table in zip(self.blocks, self.tables, strict=True):
             own = horizon >= block.first
             values[own] = table.at(mean[own])
+        values[~forecast["listed"].to_numpy()] = 0.0
         return forecast.with_columns(pl.Series(name, values[:, i]) for i, name in enumerate(QUANTILES))
 
     def to_json(self) -> str:
@@ -140,24 +144,26 @@ def _known(predictions: pl.DataFrame | None) -> pl.DataFrame:
 
 
 def _empirical(known: pl.DataFrame) -> QuantileTable:
-    known = known.sort("mean", "units")
-    mean, units = known["mean"].to_numpy(), known["units"].cast(pl.Float64).to_numpy()
+    mean, units = (known[name].cast(pl.Float64).to_numpy() for name in ("mean", "units"))
     bins = min(MOST_BINS, max(1, known.height // ROWS_PER_BIN))
+    edges = np.quantile(mean, np.arange(1, bins) / bins)
+    # Equal means fall into the same bin: a simple rule predicts the same few numbers over and over.
+    bin_of = np.searchsorted(edges, mean)
     centres, rows = [], []
-    for part in np.array_split(np.arange(known.height), bins):
-        centre = max(float(mean[part].mean()), 1e-6)
+    for number in np.unique(bin_of):
+        own = bin_of == number
+        centre = float(mean[own].mean())
         if centre >= 1:
             # A bin of large means spans a wide range: what repeats there is the ratio, not the number of units.
-            row = np.quantile(units[part] / mean[part].clip(1e-6), _LEVELS) * centre
+            row = np.quantile(units[own] / mean[own].clip(_SMALLEST_MEAN), _LEVELS) * centre
         else:
-            row = np.quantile(units[part], _LEVELS, method="inverted_cdf")
-        centres.append(centre)
+            row = np.quantile(units[own], _LEVELS, method="inverted_cdf")
+        centres.append(max(centre, _SMALLEST_MEAN))
         rows.append(row)
     return _table(np.array(centres), np.array(rows))
 
 
 def _table(means: Floats, quantiles: Floats) -> QuantileTable:
-    """Make the quantiles rise with the mean and with their level, and the means strictly ascend."""
-    means, first = np.unique(means, return_index=True)
-    rising = np.maximum.accumulate(np.maximum.accumulate(quantiles[first], axis=0), axis=1)
+    """Make the quantiles rise with the mean and with their level."""
+    rising = np.maximum.accumulate(np.maximum.accumulate(quantiles, axis=0), axis=1)
     return QuantileTable(tuple(means.tolist()), tuple(tuple(row) for row in rising.tolist()))

@@ -89,7 +89,7 @@ def make_forecast(model: TrainedModel, demand: pl.DataFrame, history: pl.DataFra
     Quantiles do not cross, and nothing is negative. Reads nothing that became known after `origin`; the run facts of
     forecast.demand are the caller's to add.
     """
-    return model.calibrator.apply(model.mean_model.predict_mean(demand, history, origin))
+    return model.calibrator.apply(model.mean_model.predict_mean(demand, history, origin)).drop("listed")
 
 
 def beats_naive(metrics: pl.DataFrame, *, model: str = CHALLENGER) -> Gate:

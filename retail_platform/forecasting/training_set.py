@@ -34,6 +34,9 @@ _LAST_YEAR = ("last_year_weekday_mean", "last_year_mean")
 FEATURES = (*CATEGORIES, *_CALENDAR, *_KNOWN_AHEAD, *_HISTORY, *_WEEKDAY, *_LAST_YEAR)
 """Columns that a model sees, in the order of its input."""
 
+_TARGET = ("date", "units", "listed", "in_stock")
+_FACTS_OF_THE_DAY = (*_TARGET, *CATEGORIES, "is_payday", "on_promotion", "promotion_depth")
+
 EVENT_REACH_DAYS = 28
 """Events further away than this do not count as near."""
 
@@ -110,12 +113,18 @@ def matrix(rows: pl.DataFrame, categories: Mapping[str, Sequence[str]]) -> npt.N
 
 
 def _known_ahead(demand: pl.DataFrame) -> pl.LazyFrame:
-    """The panel with what everybody knows of a day long before it, and the age of the series in days."""
+    """What everybody knows of a day long before it, beside the target itself and the age of the series in days.
+
+    The columns are listed one by one, so that none of the panel's others comes along.
+    """
     date = pl.col("date")
     return (
         demand.lazy()
         .join(_event_distances(demand).lazy(), on=["region", "date"], how="left", nulls_equal=True)
-        .with_columns(
+        .select(
+            *_FACTS_OF_THE_DAY,
+            "days_to_event",
+            "days_since_event",
             weekday=date.dt.weekday(),
             day_of_month=date.dt.day(),
             week_of_year=date.dt.week(),
