@@ -35,7 +35,9 @@ def demand_panel(
         for (store, item), values in sorted(units.items())
         for day in range(len(values) + ahead)
     ]
-    frame = pl.DataFrame(rows, schema={"store_id": pl.String, "item_id": pl.String, "date": pl.Date, "units": pl.Float32})
+    frame = pl.DataFrame(
+        rows, schema={"store_id": pl.String, "item_id": pl.String, "date": pl.Date, "units": pl.Float32}
+    )
     usual = {
         "shard": "all",
         "department": "GROCERY",
@@ -68,7 +70,10 @@ def seasonal_panel(series: int = 6, days: int = 200, *, ahead: int = 28, seed: i
     levels = np.geomspace(1, 20, series)
     return demand_panel(
         {
-            (f"S{number % 2}", f"I{number:02}"): [1.0, *random.poisson(level * np.resize(season, days))[1:].astype(float)]
+            (f"S{number % 2}", f"I{number:02}"): [
+                1.0,
+                *random.poisson(level * np.resize(season, days))[1:].astype(float),
+            ]
             for number, level in enumerate(levels)
         },
         ahead=ahead,

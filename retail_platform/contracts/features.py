@@ -37,7 +37,10 @@ class Demand(_Series):
     category: pl.String = column("Category of the item", nullable=True)
     region: pl.String = column("Region of the store", nullable=True)
     units: pl.Float32 = column(
-        "Units sold net of returns, not below 0; empty on days after the last known one", unit="units", nullable=True, ge=0
+        "Units sold net of returns, not below 0; empty on days after the last known one",
+        unit="units",
+        nullable=True,
+        ge=0,
     )
     listed: pl.Boolean = column("Item was on sale in the store: a price held, or no prices are known")
     in_stock: pl.Boolean = column("Stock was left at the close of the day, or no stock is known")
@@ -102,8 +105,12 @@ class DemandHistory(_Series):
     units_lag_21: pl.Float32 = _lag(21)
     units_lag_27: pl.Float32 = _lag(27)
     units_lag_28: pl.Float32 = _lag(28)
-    weekday_mean_4: pl.Float32 = _measure("Mean units on the last 4 days of the as-of date's weekday, itself included", ge=0)
-    weekday_mean_8: pl.Float32 = _measure("Mean units on the last 8 days of the as-of date's weekday, itself included", ge=0)
+    weekday_mean_4: pl.Float32 = _measure(
+        "Mean units on the last 4 days of the as-of date's weekday, itself included", ge=0
+    )
+    weekday_mean_8: pl.Float32 = _measure(
+        "Mean units on the last 8 days of the as-of date's weekday, itself included", ge=0
+    )
     weekday_mean_13: pl.Float32 = _measure(
         "Mean units on the last 13 days of the as-of date's weekday, itself included", ge=0
     )

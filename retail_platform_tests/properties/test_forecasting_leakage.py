@@ -17,7 +17,15 @@ PANEL = seasonal_panel(series=4, days=DAYS).with_columns(price_announced=pl.col(
 HISTORY = build_history(PANEL)
 QUICK = ForecastSettings(trees=5, leaves=7, threads=1)
 
-KNOWN_ONLY_AFTERWARDS = ("units", "in_stock", "price", "temperature", "precipitation", "consumer_prices", "unemployment")
+KNOWN_ONLY_AFTERWARDS = (
+    "units",
+    "in_stock",
+    "price",
+    "temperature",
+    "precipitation",
+    "consumer_prices",
+    "unemployment",
+)
 
 
 def another_future(panel: pl.DataFrame, after: int, seed: int) -> pl.DataFrame:

@@ -104,9 +104,7 @@ def test_every_candidate_is_counted_once_with_the_reason_why_it_is_left_out() ->
 
 @pytest.mark.parametrize("level", ["category", "department"])
 def test_at_a_higher_level_a_node_sells_what_its_items_sell_and_items_without_one_drop_out(level: str) -> None:
-    lines = sales(
-        (day(1), "S1", "apple", 2, 2), (day(1), "S1", "pear", 3, 3), (day(1), "S1", "mystery", 5, 5)
-    )
+    lines = sales((day(1), "S1", "apple", 2, 2), (day(1), "S1", "pear", 3, 3), (day(1), "S1", "mystery", 5, 5))
     panel = build(lines, settings={"item_level": level})
     node = {"category": "FRUIT", "department": "FOOD"}[level]
     assert panel.frame["item_id"].unique().to_list() == [node]

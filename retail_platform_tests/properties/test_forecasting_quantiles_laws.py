@@ -1,0 +1,99 @@
+"""Quantiles never cross, are never negative, rise with the mean and survive being written down."""
+
+import numpy as np
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retail_platform.contracts.forecast import QUANTILES
+from retail_platform.forecasting.quantiles import FEWEST_ERRORS, QuantileCalibrator, assumed_table
+from retail_platform.forecasting.training_set import HorizonBlock
+
+BLOCKS = [HorizonBlock(1, 7), HorizonBlock(8, 28)]
+LEVELS = np.array(list(QUANTILES.values()))
+
+
+def past(rows: int, seed: int, largest: float) -> pl.DataFrame:
+    random = np.random.default_rng(seed)
+    mean = random.gamma(0.4, largest, rows) * random.integers(0, 2, rows)
+    return pl.DataFrame(
+        {
+            "mean": mean,
+            "units": random.poisson(mean * random.gamma(1, 1, rows)).astype(float),
+            "horizon": pl.Series(random.integers(1, 29, rows), dtype=pl.Int16),
+        }
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([0, 1, 50, FEWEST_ERRORS, 1000, 3000]),
+    st.integers(0, 10_000),
+    st.sampled_from([0.05, 1.0, 400.0]),
+    st.lists(st.floats(0, 1e9), min_size=1, max_size=50),
+)
+def test_quantiles_are_ordered_not_negative_and_rise_with_the_mean(
+    rows: int, seed: int, largest: float, means: list[float]
+) -> None:
+    calibrator = QuantileCalibrator.fit(past(rows, seed, largest) if rows else None, BLOCKS)
+    for horizon in (1, 20, 40):
+        forecast = pl.DataFrame({"mean": sorted(means), "horizon": horizon, "listed": True})
+        values = calibrator.apply(forecast).select(QUANTILES.keys()).to_numpy()
+        assert np.isfinite(values).all()
+        assert (values >= 0).all()
+        assert (np.diff(values, axis=1) >= 0).all()
+        assert (np.diff(values, axis=0) >= 0).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([0, 100, 2000]), st.integers(0, 10_000))
+def test_a_calibrator_is_the_same_after_being_written_and_read(rows: int, seed: int) -> None:
+    calibrator = QuantileCalibrator.fit(past(rows, seed, 3.0) if rows else None, BLOCKS)
+    assert QuantileCalibrator.from_json(calibrator.to_json()) == calibrator
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000))
+def test_quantiles_cover_what_they_promise_where_the_future_is_like_the_past(seed: int) -> None:
+    calibrator = QuantileCalibrator.fit(past(20_000, seed, 8.0), BLOCKS)
+    future = calibrator.apply(past(20_000, seed + 1, 8.0).with_columns(listed=True))
+    for name, level in QUANTILES.items():
+        not_above = (future["units"] <= future[name]).mean()
+        below = (future["units"] < future[name]).mean()
+        assert below - 0.015 <= level <= not_above + 0.015, name
+
+
+def test_a_bias_of_the_mean_is_repaired_in_the_quantiles() -> None:
+    random = np.random.default_rng(1)
+    mean = random.gamma(2, 5, 5000)
+    errors = pl.DataFrame({"mean": mean, "units": random.poisson(2 * mean).astype(float), "horizon": 1})
+    applied = QuantileCalibrator.fit(errors, BLOCKS).apply(
+        pl.DataFrame({"mean": [10.0], "horizon": [1], "listed": [True]})
+    )
+    assert 18 < applied["q50"].item() < 22
+
+
+def test_days_that_are_not_listed_have_no_demand_and_a_mean_of_zero_still_has_a_spread() -> None:
+    random = np.random.default_rng(1)
+    errors = pl.DataFrame({"mean": 0.0, "units": random.poisson(0.5, 1000).astype(float), "horizon": 1})
+    forecast = pl.DataFrame({"mean": [0.0, 0.0], "horizon": [1, 1], "listed": [True, False]})
+    applied = QuantileCalibrator.fit(errors, BLOCKS).apply(forecast)
+    assert applied["q95"].to_list() == [2.0, 0.0]
+
+
+def test_a_block_with_few_errors_borrows_those_of_the_others_and_says_so() -> None:
+    near = past(500, 1, 3.0).with_columns(horizon=pl.lit(3, pl.Int16))
+    assert QuantileCalibrator.fit(near, BLOCKS).errors == (500, 500)
+    assert QuantileCalibrator.fit(near.head(FEWEST_ERRORS - 1), BLOCKS).errors == (0, 0)
+
+
+def test_the_assumed_spread_is_that_of_a_negative_binomial() -> None:
+    random = np.random.default_rng(3)
+    for mean in (0.5, 4.0, 60.0):
+        draws = random.negative_binomial(2, 2 / (2 + mean), 400_000)
+        low, high = (
+            np.quantile(draws, np.clip(LEVELS + step, 0, 1), method="inverted_cdf") for step in (-0.004, 0.004)
+        )
+        found = assumed_table().at(np.array([mean]))[0]
+        assert (found >= low * 0.95 - 0.5).all()
+        assert (found <= high * 1.05 + 0.5).all()
