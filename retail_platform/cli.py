@@ -5,7 +5,6 @@ Heavy libraries are imported inside the commands that need them, so that `--help
 """
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -307,7 +306,8 @@ def lineage(
     from retail_platform.governance import lineage as graph
 
     both = upstream == downstream
-    edges = [*(graph.upstream(name) if upstream or both else []), *(graph.downstream(name) if downstream or both else [])]
+    edges = graph.upstream(name) if upstream or both else []
+    edges += graph.downstream(name) if downstream or both else []
     frame = pl.DataFrame([_plain(edge) for edge in edges])
     _print_frame(frame, as_json=as_json, empty=f"nothing is known to feed {name} or to derive from it")
 
@@ -332,7 +332,8 @@ def doctor() -> None:
     findings = examine()
     grid = Grid("", "what", "found", "remedy")
     for finding in findings:
-        grid.add_row("ok" if finding.fine else "!!", finding.what, finding.found, "" if finding.fine else finding.remedy)
+        state, remedy = ("ok", "") if finding.fine else ("!!", finding.remedy)
+        grid.add_row(state, finding.what, finding.found, remedy)
     out.print(grid)
     if not all(finding.fine for finding in findings):
         raise typer.Exit(1)
@@ -422,7 +423,7 @@ def _progress(text: str) -> Iterator[Any]:
 
 
 def _show_report(report: "LoadReport") -> None:
-    for feed, rows in sorted(report.rows_by_feed.items()):
+    for feed, rows in sorted(report.rows_by_feed().items()):
         out.print(f"  {feed}: {rows:,} rows", highlight=False)
     for note in report.notes:
         out.print(f"  {note}", highlight=False, soft_wrap=True)
@@ -461,7 +462,7 @@ def _plain(edge: Any) -> dict[str, Any]:
 
 
 def _stop(sentence: str) -> NoReturn:
-    err.print(sentence, style="red" if err.is_terminal and "NO_COLOR" not in os.environ else "", soft_wrap=True, highlight=False)
+    err.print(sentence, style="red", soft_wrap=True, highlight=False)
     raise SystemExit(1)
 
 

@@ -1,4 +1,4 @@
-"""What the platform needs of this machine, and whether it is there. Reads and tries; changes nothing but a probe file."""
+"""What the platform needs of this machine, and whether it is there. It reads and tries, and changes nothing."""
 
 import sys
 from collections.abc import Callable

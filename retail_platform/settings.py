@@ -133,7 +133,8 @@ class Settings(_Settings):
         wrong = [f"unknown feed {name}; known are {', '.join(FEEDS)}" for name in feeds if name not in FEEDS]
         for name, feed in feeds.items():
             known = FEEDS[name].column_names if name in FEEDS else feed.columns
-            wrong += [f"feed {name} has no column {c}; it has {', '.join(known)}" for c in feed.columns if c not in known]
+            extra = [c for c in feed.columns if c not in known]
+            wrong += [f"feed {name} has no column {c}; it has {', '.join(known)}" for c in extra]
         if wrong:
             raise ValueError("; ".join(wrong))
         return feeds

@@ -4,6 +4,8 @@ Here: one Pandera model per table of the schemas `clean` and `quarantine`. Not h
 clean one (`cleaning/`).
 """
 
+from typing import Any
+
 import pandera.polars as pa
 import polars as pl
 
@@ -11,6 +13,10 @@ from retail_platform.contracts.feeds import FEEDS
 from retail_platform.contracts.table import RowRule, column, table
 
 FILE_ID = r"^[0-9a-f]{64}$"
+
+
+def _amount(description: str) -> Any:
+    return column(description, unit="currency", nullable=True, ge=-1e9, le=1e9)
 
 
 class _Traced(pa.DataFrameModel):
@@ -36,8 +42,8 @@ class Sales(_Traced):
     line_number: pl.Int64 = column("Position on the receipt; empty for a daily total", nullable=True, ge=1)
     sold_at: pl.Datetime("us") = column("Time of sale, local to the store", nullable=True)  # type: ignore[valid-type]
     quantity: pl.Float64 = column("Units sold; negative for a return", unit="units", ge=-1e9, le=1e9)
-    sales_amount: pl.Float64 = column("Paid for the line after discounts", unit="currency", nullable=True, ge=-1e9, le=1e9)
-    discount_amount: pl.Float64 = column("Discount granted on the line", unit="currency", nullable=True, ge=-1e9, le=1e9)
+    sales_amount: pl.Float64 = _amount("Paid for the line after discounts")
+    discount_amount: pl.Float64 = _amount("Discount granted on the line; negative on a return")
     customer_pseudonym: pl.String = column(
         "Keyed HMAC-SHA-256 of the customer id; the id itself never leaves raw",
         classification="confidential",

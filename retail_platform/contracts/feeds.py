@@ -75,8 +75,8 @@ FEEDS: dict[str, Feed] = {
                 _STORE,
                 _ITEM,
                 _C("quantity", _REAL, "Units sold; negative for a return", True, "units", example="2"),
-                _C("sales_amount", _REAL, "Amount paid for the line after discounts", False, "currency", example="5.98"),
-                _C("discount_amount", _REAL, "Discount granted on the line, not negative", False, "currency", example="0.40"),
+                _C("sales_amount", _REAL, "Paid for the line after discounts", False, "currency", example="5.98"),
+                _C("discount_amount", _REAL, "Discount granted on the line", False, "currency", example="0.40"),
                 _C("transaction_id", _TEXT, "Receipt; absent for daily totals", example="31198570044"),
                 _C(
                     "line_number",
@@ -117,7 +117,7 @@ FEEDS: dict[str, Feed] = {
                 _C("department", _TEXT, "Level above the category", example="GROCERY"),
                 _C("brand", _TEXT, "Brand or brand type", example="Private"),
                 _C("unit_cost", _REAL, "Purchase cost of one unit", False, "currency", "confidential", "1.10"),
-                _C("case_pack", _WHOLE, "Units that one case holds; orders are whole cases", False, "units", example="12"),
+                _C("case_pack", _WHOLE, "Units in a case; orders are whole cases", False, "units", example="12"),
                 _C("lead_time_days", _WHOLE, "Days from order to delivery", False, "days", example="3"),
             ),
             "team:category-management",
@@ -139,7 +139,8 @@ FEEDS: dict[str, Feed] = {
         ),
         Feed(
             "prices",
-            "Shelf prices with the days for which they hold. An item with prices is listed in a store only while one holds.",
+            "Shelf prices with the days for which they hold. An item with prices is listed in a store only while one "
+            "holds.",
             (
                 _STORE,
                 _ITEM,
@@ -160,7 +161,7 @@ FEEDS: dict[str, Feed] = {
                 _C("start_date", _DATE, "First day", True, example="2017-02-27"),
                 _C("end_date", _DATE, "Last day", True, example="2017-03-05"),
                 _C("promotion_type", _TEXT, "Mailer, display, price cut ...", example="mailer"),
-                _C("discount_share", _REAL, "Price cut as a share of the price, 0 to 1", False, "share", example="0.20"),
+                _C("discount_share", _REAL, "Price cut as a share of the price", False, "share", example="0.20"),
             ),
             "team:category-management",
             "promotion_planning",
@@ -197,7 +198,7 @@ FEEDS: dict[str, Feed] = {
             "Published economic figures; each revision is a row of its own.",
             (
                 _C("indicator", _TEXT, "Name of the series", True, example="consumer_price_index"),
-                _C("period_start", _DATE, "First day of the period that the figure describes", True, example="2017-01-01"),
+                _C("period_start", _DATE, "First day of the period described", True, example="2017-01-01"),
                 _C("value", _REAL, "Figure", True, "as the provider states", example="243.6"),
                 _C("published_on", _DATE, "Day from which the figure was known", True, example="2017-02-15"),
                 _C("provider", _TEXT, "Who published it; 'simulated' where nobody did", example="simulated"),

@@ -3,9 +3,11 @@
 Cleaning is not here: which business days changed is known from the ledger, and a sensor asks for exactly those.
 """
 
+from typing import Any
+
 import dagster as dg
 
-refresh_on_new_data: dg.AutomationCondition = (
+refresh_on_new_data: dg.AutomationCondition[Any] = (
     dg.AutomationCondition.any_deps_updated()
     # An update that arrives while the asset cannot run yet is remembered until it has run, not lost at the next tick.
     .since(dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated())
@@ -17,10 +19,10 @@ refresh_on_new_data: dg.AutomationCondition = (
     & dg.AutomationCondition.all_deps_blocking_checks_passed()
 ).with_label("refresh on new data")
 
-train_when_missing: dg.AutomationCondition = (
-    dg.AutomationCondition.missing().newly_true().since(
-        dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
-    )
+train_when_missing: dg.AutomationCondition[Any] = (
+    dg.AutomationCondition.missing()
+    .newly_true()
+    .since(dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated())
     & ~dg.AutomationCondition.any_deps_missing()
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()
@@ -29,6 +31,6 @@ train_when_missing: dg.AutomationCondition = (
 
 MONTHLY = "0 3 1 * *"
 
-retrain: dg.AutomationCondition = (
-    train_when_missing | dg.AutomationCondition.on_cron(MONTHLY)
-).with_label("train the first model, then once a month")
+retrain: dg.AutomationCondition[Any] = (train_when_missing | dg.AutomationCondition.on_cron(MONTHLY)).with_label(
+    "train the first model, then once a month"
+)

@@ -31,9 +31,7 @@ def _contract_check(table: Table) -> dg.AssetChecksDefinition:
         blocking=True,
         description="Every stored row keeps the table's contract: types, required values, ranges, rules and grain.",
     )
-    def contract(
-        context: dg.AssetCheckExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]
-    ) -> dg.AssetCheckResult:
+    def contract(context: dg.AssetCheckExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.AssetCheckResult:
         where, parameters = _slice_of_run(context, table)
         frame = lakehouse.read(table.name, where=where, parameters=parameters)
         broken = _broken_rules(table, frame)
@@ -56,9 +54,10 @@ def _identity_check(feed: Feed) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]
     ) -> dg.AssetCheckResult:
         days = days_of_run(context) if feed.date_column else None
-        counts = [_rows_by_file(lakehouse, name, feed, days) for name in (
-            feed.raw_table, feed.clean_table, "quarantine.rejected_rows", "quarantine.duplicate_rows"
-        )]
+        counts = [
+            _rows_by_file(lakehouse, name, feed, days)
+            for name in (feed.raw_table, feed.clean_table, "quarantine.rejected_rows", "quarantine.duplicate_rows")
+        ]
         account = row_identity(*counts)
         wrong = account.filter(pl.col("difference") != 0)
         totals = account.select(pl.exclude("file_id").sum()).row(0, named=True)
@@ -103,11 +102,7 @@ def _broken_rules(table: Table, frame: pl.DataFrame) -> dict[str, int]:
         (~rule.holds.fill_null(value=True)).sum().alias(f"{position}")
         for position, rule in enumerate(table.row_rules())
     )
-    broken = {
-        rule.message: int(count)
-        for rule, count in zip(table.row_rules(), counts.row(0), strict=True)
-        if count
-    }
+    broken = {rule.message: int(count) for rule, count in zip(table.row_rules(), counts.row(0), strict=True) if count}
     repeated = int(frame.select(pl.struct(table.grain).is_duplicated().sum()).item()) if frame.height else 0
     if repeated:
         broken[f"more than one row per {', '.join(table.grain)}"] = repeated

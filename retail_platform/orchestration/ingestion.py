@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from retail_platform.contracts import FEEDS, TABLES, Feed
+from retail_platform.contracts import FEEDS, TABLES
 from retail_platform.lakehouse import Append, Lakehouse, Provenance
 from retail_platform.lakehouse.locks import table_locks
 from retail_platform.sources.files import (
@@ -41,7 +41,7 @@ class Ingestion:
 
 def ingest_feed(lakehouse: Lakehouse, feed_name: str, run_id: str, progress: Progress = lambda _: None) -> Ingestion:
     """Take in every new file of a feed. Broken files are named in the result and left where they are."""
-    feed, settings = FEEDS[feed_name], lakehouse.settings
+    settings = lakehouse.settings
     files, ignored = discover(settings.landing, feed_name)
     result = Ingestion(feed_name, ignored=[f"{file.name}: {file.reason}" for file in ignored])
     for file in files:
@@ -52,7 +52,7 @@ def ingest_feed(lakehouse: Lakehouse, feed_name: str, run_id: str, progress: Pro
                 result.known.append(file.name)
                 continue
             try:
-                _take_in(lakehouse, feed, file, file_id, run_id, result)
+                _take_in(lakehouse, file, file_id=file_id, run_id=run_id, result=result)
             except BrokenFile as broken:
                 result.broken.append(str(broken))
                 continue
@@ -60,9 +60,8 @@ def ingest_feed(lakehouse: Lakehouse, feed_name: str, run_id: str, progress: Pro
     return result
 
 
-def _take_in(
-    lakehouse: Lakehouse, feed: Feed, file: LandingFile, file_id: str, run_id: str, result: Ingestion
-) -> None:
+def _take_in(lakehouse: Lakehouse, file: LandingFile, *, file_id: str, run_id: str, result: Ingestion) -> None:
+    feed = FEEDS[result.feed]
     now = datetime.now(UTC).replace(tzinfo=None)
     settings = lakehouse.settings
     report = inspect_landing_file(file, feed, settings.feed(feed.name))
@@ -105,8 +104,10 @@ def _take_in(
     result.rows += int(row["rows"])
     (result.ingested if row["rows"] else result.empty).append(file.name)
     if report.unknown_columns:
-        result.notes.append(f"{file.name}: columns not in the feed's format, left out: {', '.join(report.unknown_columns)}")
+        unknown = ", ".join(report.unknown_columns)
+        result.notes.append(f"{file.name}: columns not in the feed's format, left out: {unknown}")
 
 
 def _is_known(lakehouse: Lakehouse, file_id: str) -> bool:
-    return lakehouse.read("raw.ingested_files", columns=["file_id"], where="file_id = ?", parameters=[file_id]).height > 0
+    known = lakehouse.query("SELECT count(*) FROM raw.ingested_files WHERE file_id = ?", [file_id])
+    return bool(known.item())

@@ -12,7 +12,6 @@ import polars as pl
 import pyarrow as pa
 
 from retail_platform.contracts import TABLES, Table
-from retail_platform.orchestration.partitions import WHOLE_PANEL
 from retail_platform.lakehouse import (
     Append,
     Commit,
@@ -23,7 +22,7 @@ from retail_platform.lakehouse import (
     ReplaceTable,
     Write,
 )
-
+from retail_platform.orchestration.partitions import WHOLE_PANEL
 
 SHARD = "shard"
 
@@ -84,7 +83,7 @@ def _write(table: Table, rows: Any, partitions: Sequence[str]) -> Write:
     return ReplaceSlices(table, rows, _slices(table, rows, partitions))
 
 
-def _slices(table: Table, rows: pl.DataFrame, partitions: Sequence[str]) -> list[Mapping[str, Any]]:
+def _slices(table: Table, rows: pl.DataFrame, partitions: Sequence[str]) -> Sequence[Mapping[str, Any]]:
     """The slices that this output replaces: those of its partitions, so that a day without rows becomes empty."""
     columns = list(table.replaced_by or ())
     if not partitions or len(columns) > 1:
@@ -99,9 +98,7 @@ def _slices(table: Table, rows: pl.DataFrame, partitions: Sequence[str]) -> list
 def _collected(table: Table, rows: Any) -> pl.DataFrame:
     if isinstance(rows, Query):
         raise dg.DagsterInvariantViolationError(f"{table.name} is replaced by slices: return a frame, not a Query")
-    frame = pl.from_arrow(rows)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return pl.DataFrame(rows.read_all())
 
 
 def _table(key: dg.AssetKey) -> Table:

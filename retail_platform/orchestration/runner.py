@@ -3,7 +3,6 @@
 Here: which assets in which order, brought up to date. Not here: what is shown of it (`cli.py`).
 """
 
-import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from time import monotonic
+from uuid import uuid4
 
 import dagster as dg
 
@@ -81,9 +81,9 @@ def materialize(
 ) -> list[Step]:
     """Materialize a selection, in Dagster's selection syntax, whether it is up to date or not."""
     definitions = build_definitions(settings)
-    open_assets = definitions.get_repository_def().asset_graph
-    chosen = dg.AssetSelection.from_string(selection).resolve(open_assets)
-    keys = [key for key in open_assets.toposorted_asset_keys if key in chosen and open_assets.get(key).is_materializable]
+    graph = definitions.get_repository_def().asset_graph
+    chosen = dg.AssetSelection.from_string(selection).resolve(graph)
+    keys = [key for key in graph.toposorted_asset_keys if key in chosen and graph.get(key).is_materializable]
     if not keys:
         raise RunFailed(f"no asset matches the selection {selection!r}; try for example 'group:clean'")
     with instance_of(settings) as instance:
@@ -94,13 +94,18 @@ def materialize(
         by_day = [str(key.to_user_string()) for key in keys if _is_daily(definitions, key)]
         if by_day:
             raise RunFailed(
-                f"{', '.join(by_day)}: cut into business days; say which, for example --partition 2017-01-01..2017-01-31"
+                f"{', '.join(by_day)}: cut into business days; say which, for example "
+                "--partition 2017-01-01..2017-01-31"
             )
         return _run_by_partition(definitions, instance, selection, keys, progress)
 
 
 def _run_by_partition(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, name: str, keys: Sequence[dg.AssetKey], progress: Progress
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    name: str,
+    keys: Sequence[dg.AssetKey],
+    progress: Progress,
 ) -> list[Step]:
     """One run, or one per shard and asset where the stores are cut into shards."""
     if not keys:
@@ -127,17 +132,22 @@ def _run(
     progress: Progress,
 ) -> Step:
     job = definitions.resolve_implicit_global_asset_job_def()
-    run_id = dg._core.utils.make_new_run_id()  # noqa: SLF001
+    run_id = str(uuid4())
     instance.add_event_listener(run_id, lambda entry: _follow(entry, progress))
     started = monotonic()
-    with _quiet():
-        result = job.execute_in_process(
-            instance=instance, asset_selection=list(keys), tags=dict(tags), run_id=run_id, raise_on_error=False
-        )
+    result = job.execute_in_process(
+        # The command line shows steps of its own; Dagster's log lines stay in its event log.
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        instance=instance,
+        asset_selection=list(keys),
+        tags=dict(tags),
+        run_id=run_id,
+        raise_on_error=False,
+    )
     if not result.success:
         raise RunFailed(_why(result))
-    made = tuple(dict.fromkeys(event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key))
-    return Step(name, made, monotonic() - started)
+    made = (event.asset_key for event in result.get_asset_materialization_events())
+    return Step(name, tuple(dict.fromkeys(key.to_user_string() for key in made if key)), monotonic() - started)
 
 
 def _follow(entry: dg.EventLogEntry, progress: Progress) -> None:
@@ -163,15 +173,3 @@ def _why(result: dg.ExecuteInProcessResult) -> str:
 def _is_daily(definitions: dg.Definitions, key: dg.AssetKey) -> bool:
     partitions = definitions.get_repository_def().asset_graph.get(key).partitions_def
     return isinstance(partitions, dg.DailyPartitionsDefinition)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The CLI shows steps of its own; Dagster's log lines stay in its event log."""
-    logger = logging.getLogger("dagster")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before

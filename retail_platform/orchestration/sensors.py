@@ -12,7 +12,7 @@ from datetime import date, timedelta
 import dagster as dg
 
 from retail_platform.contracts import FEEDS, Feed
-from retail_platform.lakehouse import Lakehouse, LakeError
+from retail_platform.lakehouse import LakeError, Lakehouse
 from retail_platform.orchestration.staleness import pending_days, stale_masters
 from retail_platform.settings import Settings
 from retail_platform.sources.files import discover
@@ -24,7 +24,7 @@ RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 
 
-def sensors(settings: Settings) -> list[dg.SensorDefinition]:
+def sensors() -> list[dg.SensorDefinition]:
     automation = dg.AutomationConditionSensorDefinition(
         "refresh_downstream",
         target=dg.AssetSelection.groups("features", "model", "forecast", "monitoring"),
@@ -60,7 +60,7 @@ def landing_files(
     target=dg.AssetSelection.groups("clean"),
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Asks for the clean tables of the feeds that new files belong to: of daily ones, just the days touched.",
+    description="Asks for the clean tables that new files belong to: of daily ones, just the days touched.",
 )
 def changed_days(
     context: dg.SensorEvaluationContext, lakehouse: dg.ResourceParam[Lakehouse]
@@ -161,9 +161,7 @@ def clean_requests(lakehouse: Lakehouse) -> list[dg.RunRequest]:
     requests = []
     for (first, last), keys in sorted(days.items()):
         key = f"{arrived}-{first}-{last}-{len(keys)}"
-        requests.append(
-            dg.RunRequest(run_key=key, asset_selection=[*masters, *keys], tags=range_tags(first, last))
-        )
+        requests.append(dg.RunRequest(run_key=key, asset_selection=[*masters, *keys], tags=range_tags(first, last)))
         masters = []
     if masters:
         requests.append(dg.RunRequest(run_key=f"{arrived}-masters", asset_selection=masters))

@@ -1,5 +1,6 @@
 """What a newcomer wants to know after a run: rows, series, accuracy, orders; and the report that shows them."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,7 @@ from retail_platform.orchestration.assets.model import read_backtest
 from retail_platform.orchestration.partitions import WHOLE_PANEL
 
 REPORT = "forecast.html"
+SHOWN_DAYS = 366
 
 _ACCOUNT = """
     SELECT (SELECT count(*) FROM raw.pos_sales) AS arrived,
@@ -62,13 +64,27 @@ def forecast_report(lakehouse: Lakehouse) -> Path:
 
     origin = last_known_day(lakehouse)
     _, _, metrics = read_backtest(lakehouse, WHOLE_PANEL)
-    panel = lakehouse.read("features.demand", where="date >= ?", parameters=[origin.replace(day=1).replace(year=origin.year - 1)])
+    panel = lakehouse.read("features.demand", where="date >= ?", parameters=[origin - timedelta(days=SHOWN_DAYS)])
     forecast = lakehouse.read("forecast.demand", where="forecast_origin = ?", parameters=[origin])
-    pictures = [Picture("Forecast of the largest series, after what was sold", forecast_chart(panel, forecast))]
+    pictures = [
+        Picture(
+            forecast_chart(panel, forecast),
+            "Forecast of the largest series, after what was sold",
+            "Six line charts: units sold per day, then the expected units with their 50 % and 90 % bands",
+        )
+    ]
     if metrics.height:
         pictures += [
-            Picture("Forecast against actual at the last cutoff of the backtest", _past_forecast(lakehouse, panel)),
-            Picture("WAPE of each model at each cutoff", backtest_chart(metrics)),
+            Picture(
+                _past_forecast(lakehouse, panel),
+                "Forecast against actual at the last cutoff of the backtest",
+                "Six line charts: what LightGBM forecast, with its bands, and what was then sold",
+            ),
+            Picture(
+                backtest_chart(metrics),
+                "WAPE of each model at each cutoff",
+                "Line chart: one line per model, one point per cutoff; the table above has the means",
+            ),
         ]
     page = forecast_report_html(
         f"Demand forecast from {origin}",
@@ -121,14 +137,15 @@ def _notes(lakehouse: Lakehouse) -> list[str]:
     notes = [f"Simulated, not measured: {', '.join(sorted(set(simulated['feed'])))}."] if simulated.height else []
     rule = lakehouse.settings.forecast
     notes.append(
-        f"Forecast level: {rule.item_level}. A series is forecast if it sold on at least {rule.minimum_selling_days} of "
-        "the last 182 days; the materialization of features/demand counts those left out, by reason."
+        f"Forecast level: {rule.item_level}. A series is forecast if it sold on at least {rule.minimum_selling_days} "
+        "of the last 182 days; the materialization of features/demand counts those left out, by reason."
     )
     rejected = lakehouse.query(
         f"SELECT feed, count(*) AS rows FROM {TABLES['quarantine.rejected_rows'].name} GROUP BY ALL ORDER BY ALL"
     )
-    notes += [f"{rows:,} rows of {feed} were rejected and kept with their reasons." for feed, rows in rejected.iter_rows()]
-    return notes
+    return notes + [
+        f"{rows:,} rows of {feed} were rejected, with their reasons." for feed, rows in rejected.iter_rows()
+    ]
 
 
 def _simulated(simulated: object) -> str:

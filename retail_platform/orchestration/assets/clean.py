@@ -3,6 +3,7 @@
 Here: which raw rows a step reads and which slices it replaces. Not here: what makes a row good (`cleaning/`).
 """
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from retail_platform.orchestration.specs import asset_facts
 from retail_platform.settings import Settings
 
 CHUNK_ROWS = 1_000_000
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _REFERRING = ("pos_sales", "inventory", "prices", "promotions")
 
 
@@ -67,13 +69,11 @@ def _clean_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
         partitions_def=business_days(settings) if by_day else None,
         backfill_policy=dg.BackfillPolicy.single_run() if by_day else None,
     )
-    def clean(
-        context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]
-    ) -> dg.MaterializeResult[None]:
+    def clean(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult[None]:
         days = days_of_run(context) if by_day else None
         account = _clean_days(context, lakehouse, feed, days) if days else _clean_all(context, lakehouse, feed)
         _report_quarantine(context, lakehouse)
-        return dg.MaterializeResult(metadata=_metadata(lakehouse, feed, account, days))
+        return dg.MaterializeResult(metadata=_metadata(feed, account, days))
 
     return clean
 
@@ -109,7 +109,7 @@ def _clean_days(
         partition = f"{chunk[0]}...{chunk[-1]}"
         account.snapshot_id = lakehouse.commit(writes, _provenance(context, feed, partition)).snapshot_id
         account.add(raw, cleaned, cleaned.clean.height)
-        context.log.info(f"{feed.clean_table} {partition}: {raw.height} rows in, {cleaned.clean.height} clean")
+        context.log.info("%s %s: %d rows in, %d clean", feed.clean_table, partition, raw.height, cleaned.clean.height)
     return account
 
 
@@ -174,9 +174,7 @@ def _report_quarantine(context: dg.AssetExecutionContext, lakehouse: Lakehouse) 
         )
 
 
-def _metadata(
-    lakehouse: Lakehouse, feed: Feed, account: _Account, days: tuple[date, date] | None
-) -> dict[str, Any]:
+def _metadata(feed: Feed, account: _Account, days: tuple[date, date] | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "dagster/partition_row_count" if days else "dagster/row_count": account.clean,
         "arrived": account.arrived,
@@ -196,4 +194,5 @@ def _metadata(
 def _kind(reason: str) -> str:
     """A reason without the value in it, so that equal faults count together."""
     words = reason.partition(": ")[2] or reason
-    return words.rpartition("' ")[2] if "' " in words else words
+    words = words.rpartition("' ")[2] if "' " in words else words
+    return _DATE.sub("the date", words)

@@ -5,6 +5,7 @@ Here: which model is in force, what is read, and what is written together. Not h
 """
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import dagster as dg
@@ -58,7 +59,7 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             alerts = alert(
                 severity="warning",
                 subject=f"forecast.demand {shard}",
-                message=f"The seasonal naive forecast was published for origin {origin}: {reason}. Look at the backtest "
+                message=f"The naive forecast was published for origin {origin}: {reason}. Look at the backtest "
                 "(model.backtest_metrics), mend data or features, and materialize the group model again",
                 run_id=context.run_id,
                 raised_at=now,
@@ -162,7 +163,7 @@ def horizon_complete(
     lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
     names = list(QUANTILES)
-    crossing = " OR ".join(f"{low} > {high}" for low, high in zip(names[:-1], names[1:], strict=True))
+    crossing = " OR ".join(f"{low} > {high}" for low, high in pairwise(names))
     days = settings.forecast.horizon_days
     facts = lakehouse.query(
         f"""

@@ -16,8 +16,8 @@ from retail_platform.contracts import TABLES
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.assets.features import forecast_version
 from retail_platform.orchestration.automation import retrain
-from retail_platform.orchestration.pictures import png
 from retail_platform.orchestration.partitions import shard_of_run, shards
+from retail_platform.orchestration.pictures import png
 from retail_platform.orchestration.specs import asset_facts, spec
 from retail_platform.settings import Settings
 
@@ -99,7 +99,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "backtest": {"wape": gate.wape, "naive_wape": gate.naive_wape, "verdict": gate.text},
         }
         sha256 = save_model(settings.models, version_name, model.files(), manifest)
-        row = {
+        row: dict[str, Any] = {
             "model_version": version_name,
             "shard": shard,
             "stage": "champion" if gate.passed else "rejected",
@@ -117,7 +117,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             value=pl.DataFrame([row], schema=TABLES["model.registry"].polars_schema),
             metadata={
                 "model_version": version_name,
-                "stage": row["stage"],
+                "stage": str(row["stage"]),
                 "verdict": gate.text,
                 "folder": dg.MetadataValue.path(settings.models / version_name),
                 "manifest_sha256": sha256,
@@ -135,7 +135,8 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 def beats_seasonal_naive(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.AssetCheckResult:
     newest = lakehouse.query(
         "SELECT shard, model_version, wape < naive_wape AS beats, reason FROM model.registry "
-        "WHERE stage IN ('champion', 'rejected') QUALIFY row_number() OVER (PARTITION BY shard ORDER BY changed_at DESC) = 1"
+        "WHERE stage IN ('champion', 'rejected') "
+        "QUALIFY row_number() OVER (PARTITION BY shard ORDER BY changed_at DESC) = 1"
     )
     return dg.AssetCheckResult(
         passed=newest.height > 0 and bool(newest["beats"].all()),
@@ -195,7 +196,7 @@ def _cell(value: object) -> str:
 
 
 def _version_name(demand: pl.DataFrame, shard: str, run_id: str) -> str:
-    last_day = demand.filter(pl.col("units").is_not_null())["date"].max()
+    last_day = demand.filter(pl.col("units").is_not_null()).select(pl.col("date").max()).item()
     return f"{last_day}-{shard}-{run_id[:8]}"
 
 

@@ -16,7 +16,7 @@ from retail_platform.settings import Settings
 REPORT = "data_drift.html"
 
 
-def monitoring_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+def monitoring_assets() -> list[dg.AssetsDefinition]:
     @dg.asset(
         **asset_facts("monitoring.data_drift", code_version="1", kinds=("evidently", "duckdb")),
         deps=[["features", "demand"]],
