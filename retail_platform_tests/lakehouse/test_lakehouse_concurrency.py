@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 
 from retail_platform.lakehouse import LakeError, Lakehouse, ReplaceTable
 from retail_platform.lakehouse.locks import table_locks
+from retail_platform.lakehouse.maintenance import fsck
 from retail_platform.settings import Settings
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, STOCK, TUESDAY, sales
 from retail_platform_tests.lakehouse.writer import COMMITS, ROWS
@@ -60,6 +61,7 @@ def test_writers_that_begin_together_without_a_lake_lose_nothing_and_double_noth
 
     appended = lake.read("race.appended").select("store", "units").sort("store", "units")
     assert appended.rows() == [(f"W{writer}", number) for writer in range(writers) for number in range(COMMITS)]
+    assert fsck(lake) == []
 
 
 def test_a_writer_that_is_killed_leaves_every_acknowledged_slice_whole_and_no_half_one(lake: Lakehouse) -> None:
@@ -84,6 +86,7 @@ def test_a_writer_that_is_killed_leaves_every_acknowledged_slice_whole_and_no_ha
         assert acknowledged <= set(slices)
         assert set(slices) <= acknowledged | {max(acknowledged) + 1}
     assert_frame_equal(lake.read("shop.sales"), lake.read("shop.stock"), check_row_order=False)
+    assert fsck(lake) == []
     # The killed writers' locks ended with them.
     lake.commit([ReplaceTable(SALES, sales(MONDAY, 1)), ReplaceTable(STOCK, sales(MONDAY, 1))], BY)
 
@@ -130,6 +133,7 @@ def test_a_conflict_is_tried_again_with_the_whole_of_a_stream(lake: Lakehouse) -
     assert_frame_equal(lake.read("shop.sales"), rows, check_row_order=False)
     assert_frame_equal(lake.read("shop.stock"), sales(TUESDAY, 9))
     assert list((lake.settings.home / "spool").iterdir()) == []
+    assert fsck(lake, orphans_older_than=timedelta(0)) == []
 
 
 def test_a_conflict_that_does_not_end_is_given_up_with_its_reason(lake: Lakehouse) -> None:
