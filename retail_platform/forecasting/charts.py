@@ -82,6 +82,7 @@ def backtest_chart(metrics: pl.DataFrame) -> bytes:
         )
     axes.set_xticks(range(len(cutoffs)), cutoffs)
     axes.set_xlim(-0.3, len(cutoffs) - 0.7)
+    axes.margins(y=0.15)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("last day that the model had seen", fontsize=8)
     axes.set_ylabel("WAPE (lower is better)", fontsize=8)

@@ -10,7 +10,6 @@ from datetime import date
 
 import polars as pl
 
-from retail_platform.forecasting.backtest import Backtest
 from retail_platform.forecasting.models import MODELS, MeanModel, Progress, model_from_files, silent
 from retail_platform.forecasting.quantiles import QuantileCalibrator
 from retail_platform.forecasting.training_set import horizon_blocks
@@ -64,21 +63,20 @@ class Gate:
 def train(
     demand: pl.DataFrame,
     history: pl.DataFrame,
-    backtest: Backtest,
+    errors: pl.DataFrame,
     settings: ForecastSettings,
     *,
     model: str = CHALLENGER,
     progress: Progress = silent,
 ) -> TrainedModel:
-    """Train a model on all known days; its quantiles come from its own errors in every fold of the backtest.
+    """Train a model on all known days; its quantiles come from its own errors in a backtest.
 
-    `model` is a key of MODELS: with "seasonal_naive" this gives the fallback where no model beats it.
+    `errors` are a backtest's: model, horizon, mean and units of every forecast day, of any models. `model` is a key of MODELS: with "seasonal_naive" this gives the fallback where no model beats it.
     """
     last_day: date = demand.filter(pl.col("units").is_not_null())["date"].max()  # type: ignore[assignment]
-    errors = backtest.errors.filter(pl.col("model") == model)
     return TrainedModel(
         MODELS[model](demand, history, last_day, settings, progress),
-        QuantileCalibrator.fit(errors, horizon_blocks(settings)),
+        QuantileCalibrator.fit(errors.filter(pl.col("model") == model), horizon_blocks(settings)),
         last_day,
     )
 

@@ -66,20 +66,35 @@ def horizon_blocks(settings: ForecastSettings) -> list[HorizonBlock]:
 
 
 def training_rows(
-    demand: pl.DataFrame, history: pl.DataFrame, block: HorizonBlock, *, cutoff: date, days: int
+    demand: pl.DataFrame,
+    history: pl.DataFrame,
+    block: HorizonBlock,
+    *,
+    cutoff: date,
+    days: int,
+    at_most: int | None = None,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """Targets with what was known of them: store_id, item_id, date, units and the columns of `FEATURES`.
 
-    Targets are the `days` days to the cutoff, itself included, whose as-of date lies within the panel. Out-of-stock
-    and unlisted days tell nothing of demand and are left out. So are the first days of a series, which no forecast
-    can have had as its target: a series is known from its first sale on, so that its first day always sells.
+    Targets are the `days` days to the cutoff, itself included, whose as-of date lies within the panel; of more than
+    `at_most` a random sample is taken. Out-of-stock and unlisted days tell nothing of demand and are left out. So are
+    the first days of a series, which no forecast can have had as its target: a series is known from its first sale
+    on, so that its first day always sells.
     """
     first_day: date = demand["date"].min()  # type: ignore[assignment]
     start = max(cutoff - timedelta(days=days - 1), first_day + timedelta(days=block.last))
-    targets = _known_ahead(demand).filter(
-        pl.col("date").is_between(start, cutoff) & (pl.col("age") >= block.first) & observed_units().is_not_null()
+    targets = (
+        _known_ahead(demand)
+        .filter(
+            pl.col("date").is_between(start, cutoff) & (pl.col("age") >= block.first) & observed_units().is_not_null()
+        )
+        .sort(*SERIES, "date")
+        .collect()
     )
-    return _join_history(targets, history, block)
+    if at_most is not None and targets.height > at_most:
+        targets = targets.sample(at_most, seed=seed)
+    return _join_history(targets.lazy(), history, block)
 
 
 def forecast_rows(demand: pl.DataFrame, history: pl.DataFrame, block: HorizonBlock, *, origin: date) -> pl.DataFrame:

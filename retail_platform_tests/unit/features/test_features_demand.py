@@ -252,5 +252,25 @@ def test_the_shard_of_a_store_depends_on_nothing_but_its_name() -> None:
     assert shard_of(["S1"], 4)["S1"] == shard_of(["S0", "S1", "S2"], 4)["S1"] == "shard-2"
 
 
-def test_nothing_sold_gives_an_empty_panel_of_the_contract() -> None:
-    TABLES["features.demand"].validate(build(sales()).frame)
+def test_nothing_sold_gives_an_empty_panel_of_the_contract_whatever_else_is_known() -> None:
+    period = {"store_id": ["S1"], "item_id": ["apple"], "start_date": [day(1)], "end_date": [day(2)]}
+    tables = {
+        "prices": prices((1, None, 2.0)),
+        "promotions": pl.DataFrame({**period, "discount_share": [0.1]}),
+        "calendar": pl.DataFrame({"date": [day(1)], "region": ["*"], "event_name": ["Fair"], "event_type": ["local"]}),
+        "weather": pl.DataFrame(
+            {"date": [day(1)], "region": ["CA"], "temperature_mean": [9.0], "precipitation": [0.0]}
+        ),
+        "economic_indicators": pl.DataFrame(
+            {
+                "indicator": ["unemployment_rate"],
+                "period_start": [day(1)],
+                "value": [4.0],
+                "published_on": [day(2)],
+            }
+        ),
+        "inventory": pl.DataFrame({"as_of_date": [day(1)], "store_id": "S1", "item_id": "apple", "on_hand": [1.0]}),
+    }
+    for given in ({}, tables, {name: table.clear() for name, table in tables.items()}):
+        assert TABLES["features.demand"].validate(build(sales(), **given).frame).is_empty()
+        assert TABLES["features.demand"].validate(build(EVERY_DAY, **given).frame).height == 31 + 7

@@ -27,7 +27,7 @@ def backtest() -> Backtest:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_can_be_published_kept_as_text_and_brought_back(backtest: Backtest, name: str) -> None:
-    model = train(PANEL, HISTORY, backtest, SETTINGS, model=name)
+    model = train(PANEL, HISTORY, backtest.errors, SETTINGS, model=name)
     again = TrainedModel.from_files(model.files())
     assert (again.name, again.trained_until) == (name, LAST)
     assert all(errors > 0 for errors in again.calibrator.errors)
@@ -39,7 +39,7 @@ def test_every_model_can_be_published_kept_as_text_and_brought_back(backtest: Ba
 
 
 def test_the_quantiles_of_a_forecast_hold_what_was_sold_afterwards(backtest: Backtest) -> None:
-    model = train(PANEL, HISTORY, backtest, SETTINGS)
+    model = train(PANEL, HISTORY, backtest.errors, SETTINGS)
     longer = seasonal_panel(series=10, days=228)
     sold = longer.filter(pl.col("date") > LAST).select("store_id", "item_id", "date", "units")
     scored = make_forecast(model, PANEL, HISTORY, LAST).join(sold, on=["store_id", "item_id", "date"])
@@ -88,7 +88,7 @@ def test_the_gate_stays_shut_unless_the_model_is_better_beyond_doubt(
 
 
 def test_a_missing_file_is_named(backtest: Backtest) -> None:
-    files = train(PANEL, HISTORY, backtest, SETTINGS).files()
+    files = train(PANEL, HISTORY, backtest.errors, SETTINGS).files()
     del files["calibrator.json"]
     with pytest.raises(KeyError, match=r"calibrator\.json"):
         TrainedModel.from_files(files)
