@@ -32,12 +32,16 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
     @dg.multi_asset(
         name="backtest",
-        specs=[
-            spec(name, deps=panel, code_version=version, kinds=("lightgbm", "duckdb")).replace_attributes(
-                automation_condition=retrain
+        outs={
+            name.split(".")[1]: dg.AssetOut.from_spec(
+                spec(name, code_version=version, kinds=("lightgbm", "duckdb")).replace_attributes(
+                    automation_condition=retrain
+                ),
+                dagster_type=dg.Any,
             )
             for name in _BACKTEST
-        ],
+        },
+        deps=panel,
         partitions_def=partitions,
         pool="lake_model",
     )
