@@ -1,0 +1,37 @@
+# `make demo` and `make test` do their whole job on a machine with Python 3.11 to 3.13 and make.
+# Everything else is installed into .venv from requirements.lock.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TEST_WORKERS ?= 2
+
+.PHONY: demo test ui lint lock clean
+
+demo: $(READY)
+	$(BIN)/retail-platform demo
+
+ui: $(READY)
+	$(BIN)/retail-platform ui
+
+test: $(READY) lint
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): requirements.lock pyproject.toml setup.cfg
+	sh tools/make-venv.sh "$(PYTHON)" "$(VENV)"
+	touch $@
+
+# The one command that renews the lock: exact versions and hashes for every supported Python, no address.
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet "uv>=0.9"
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --upgrade \
+		--no-emit-index-url --no-annotate --no-header --quiet pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,37 @@
+#!/bin/sh
+# Makes the virtual environment: make-venv.sh PYTHON FOLDER
+# Debian and Ubuntu ship python3 without ensurepip, and slim images without OpenMP, which LightGBM needs. Both are
+# installed where this user may install packages; elsewhere the command to run is named.
+set -eu
+python=$1
+venv=$2
+
+need() {
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    else
+        echo "missing: $*. Install it first, on Debian and Ubuntu: sudo apt-get install $*" >&2
+        exit 1
+    fi
+}
+
+if ! command -v "$python" >/dev/null 2>&1; then
+    need python3
+fi
+if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'; then
+    echo "$python is $("$python" --version); Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 ..." >&2
+    exit 1
+fi
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+"$python" -c 'import ensurepip' 2>/dev/null || need "python$version-venv"
+
+if [ ! -x "$venv/bin/python" ]; then
+    echo "creating $venv"
+    "$python" -m venv "$venv"
+fi
+echo "installing the locked packages into $venv (a minute or two)"
+# Without --no-compile pip would spend a minute on byte code that is mostly never run.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation --editable .
+"$venv/bin/python" -c 'import lightgbm' 2>/dev/null || need libgomp1
+"$venv/bin/python" -c 'import lightgbm'
