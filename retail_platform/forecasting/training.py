@@ -71,7 +71,8 @@ def train(
 ) -> TrainedModel:
     """Train a model on all known days; its quantiles come from its own errors in a backtest.
 
-    `errors` are a backtest's: model, horizon, mean and units of every forecast day, of any models. `model` is a key of MODELS: with "seasonal_naive" this gives the fallback where no model beats it.
+    `errors` are a backtest's: model, horizon, mean and units of every forecast day, of any models. `model` is a key of
+    MODELS: with "seasonal_naive" this gives the fallback where no model beats it.
     """
     last_day: date = demand.filter(pl.col("units").is_not_null())["date"].max()  # type: ignore[assignment]
     return TrainedModel(
