@@ -12,7 +12,7 @@ import duckdb
 import polars as pl
 
 from retail_platform.contracts.table import Table
-from retail_platform.lakehouse.connection import LAKE, LakeError
+from retail_platform.lakehouse.connection import LAKE, LakeError, text
 
 _SIMPLE_TYPES: dict[type[pl.DataType] | pl.DataType, str] = {
     pl.String: "VARCHAR",
@@ -84,12 +84,12 @@ def create(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
 
 def lake_columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, LakeColumn]:
     """The columns of a table in the lake by name, in order; empty where there is no such table."""
-    schema, name = table.split(".")
-    rows = connection.execute(
-        "SELECT column_name, data_type, is_nullable FROM duckdb_columns() "
-        "WHERE database_name = ? AND schema_name = ? AND table_name = ? ORDER BY column_index",
-        [LAKE, schema, name],
-    ).fetchall()
+    # Asked for one table, since duckdb_columns() looks at every table of every schema first.
+    sql = f'SELECT name, type, NOT "notnull" FROM pragma_table_info({text(f"{LAKE}.{table}")}) ORDER BY cid'
+    try:
+        rows = connection.execute(sql).fetchall()
+    except duckdb.CatalogException:
+        return {}
     return {column: LakeColumn(data_type, nullable) for column, data_type, nullable in rows}
 
 

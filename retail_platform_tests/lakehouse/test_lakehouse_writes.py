@@ -139,13 +139,13 @@ def test_a_query_reads_other_tables_of_the_lake(lake: Lakehouse) -> None:
 
 
 @pytest.mark.parametrize("sales_table", ["shop.sales", 'lake.shop."sales" AS old', "Shop.SALES"])
-def test_a_query_cannot_replace_the_table_that_it_reads(lake: Lakehouse, sales_table: str) -> None:
-    lake.commit([ReplaceTable(SALES, sales(MONDAY, 1, 2))], BY)
+def test_a_query_cannot_replace_the_table_that_it_reads(sqlite_lake: Lakehouse, sales_table: str) -> None:
+    sqlite_lake.commit([ReplaceTable(SALES, sales(MONDAY, 1, 2))], BY)
 
     with pytest.raises(LakeError, match=r"cannot replace shop\.sales with rows read from it"):
-        lake.commit([ReplaceTable(SALES, Query(f"SELECT * FROM {sales_table}"))], BY)
-    lake.commit([Append(SALES, Query(f"SELECT * FROM {sales_table}"))], BY)
-    assert stored(lake)["units"].to_list() == [1, 1, 2, 2]
+        sqlite_lake.commit([ReplaceTable(SALES, Query(f"SELECT * FROM {sales_table}"))], BY)
+    sqlite_lake.commit([Append(SALES, Query(f"SELECT * FROM {sales_table}"))], BY)
+    assert stored(sqlite_lake)["units"].to_list() == [1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("form", [*INPUTS, "Query"])
