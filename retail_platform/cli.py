@@ -33,7 +33,8 @@ app.add_typer(lake_app, name="lake")
 app.add_typer(models_app, name="models")
 app.add_typer(forecast_app, name="forecast")
 
-out = Console()
+_WIDE = 200
+out = Console(width=None if sys.stdout.isatty() else _WIDE)
 err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -321,6 +322,23 @@ def lake_snapshots(as_json: Json = False) -> None:
     _print_frame(_lakehouse(_settings()).snapshots().drop("changes"), as_json=as_json)
 
 
+@lake_app.command("fsck")
+def lake_fsck(as_json: Json = False) -> None:
+    """Whether every file of the catalog is there and whole, none is left over, and the ledger agrees with the rows.
+
+    Example: retail-platform lake fsck
+    """
+    import polars as pl
+
+    from retail_platform.lakehouse.maintenance import fsck
+
+    findings = fsck(_lakehouse(_settings()))
+    frame = pl.DataFrame([_plain(finding) for finding in findings])
+    _print_frame(frame, as_json=as_json, empty="the lake is sound")
+    if findings:
+        raise typer.Exit(1)
+
+
 @app.command()
 def doctor() -> None:
     """What is installed, reachable and writable, and what to do about the rest.
@@ -449,16 +467,18 @@ def _print_frame(frame: "pl.DataFrame", *, as_json: bool, empty: str = "") -> No
     elif frame.is_empty():
         out.print(empty or "no rows", highlight=False)
     else:
-        grid = Grid(*frame.columns)
+        grid = Grid()
+        for name in frame.columns:
+            grid.add_column(name, overflow="fold")
         for row in frame.iter_rows():
             grid.add_row(*(f"{value:,.4g}" if isinstance(value, float) else str(value) for value in row))
         out.print(grid)
 
 
-def _plain(edge: Any) -> dict[str, Any]:
+def _plain(record: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return asdict(edge)
+    return {name: value if isinstance(value, int | float) else str(value) for name, value in asdict(record).items()}
 
 
 def _stop(sentence: str) -> NoReturn:

@@ -170,7 +170,8 @@ def horizon_complete(
         WITH latest AS (
             SELECT * FROM forecast.demand WHERE forecast_origin = (SELECT max(forecast_origin) FROM forecast.demand)
         ), wanted AS (
-            SELECT DISTINCT store_id, item_id FROM features.demand WHERE units IS NOT NULL
+            SELECT DISTINCT store_id, item_id FROM features.demand
+            WHERE units IS NOT NULL AND shard IN (SELECT shard FROM latest)
         ), series AS (
             SELECT store_id, item_id, count(DISTINCT horizon) AS days FROM latest GROUP BY ALL
         )
