@@ -92,11 +92,15 @@ def drift_holds(
     from retail_platform.monitoring.drift import drift_holds as holds
 
     try:
-        measured = lakehouse.read("monitoring.data_drift")
+        # What was measured before the last training has had its answer: drift must hold again to be asked again.
+        measured = lakehouse.read(
+            "monitoring.data_drift",
+            where="measured_at > (SELECT coalesce(max(changed_at), '-infinity') FROM model.registry)",
+        )
     except LakeError as error:
         return dg.SkipReason(f"no drift measured yet: {error}")
     if measured.is_empty():
-        return dg.SkipReason("no drift measured yet")
+        return dg.SkipReason("no drift measured since the last training")
     latest = str(measured["measured_at"].max())
     if latest == context.cursor:
         return dg.SkipReason("no new measurement since the last look")
