@@ -47,6 +47,12 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             shard=shard_of_run(context),
             **{name: None if frame.is_empty() else frame for name, frame in tables.items()},
         )
+        if panel.frame.is_empty():
+            raise dg.Failure(
+                f"none of the {panel.series.height} candidate series is to be forecast: "
+                f"{_reasons(panel.series)}; lower forecast.minimum_selling_days or look at clean.items",
+                allow_retries=False,
+            )
         return dg.MaterializeResult(value=panel.frame, metadata=_panel_metadata(panel.series, lakehouse, settings))
 
     @dg.asset(
@@ -82,17 +88,23 @@ def _daily_sales(lakehouse: Lakehouse) -> pl.DataFrame:
     )
 
 
-def _panel_metadata(series: pl.DataFrame, lakehouse: Lakehouse, settings: Settings) -> dict[str, Any]:
-    left_out = series.filter(pl.col("reason").is_not_null())
+def _panel_metadata(panel_series: pl.DataFrame, lakehouse: Lakehouse, settings: Settings) -> dict[str, Any]:
+    left_out = panel_series.filter(pl.col("reason").is_not_null())
     rule = settings.forecast
     facts: dict[str, Any] = {
         "item_level": rule.item_level,
-        "series_forecast": series.height - left_out.height,
+        "series_forecast": panel_series.height - left_out.height,
         "series_left_out": left_out.height,
-        "reasons_left_out": dict(left_out["reason"].value_counts(sort=True).head(20).iter_rows()),
+        "reasons_left_out": _reasons(panel_series),
         "rule": f"a series is forecast if it sold on at least {rule.minimum_selling_days} of its last 182 days",
     }
     missing = [name for name in OPTIONAL_TABLES if lakehouse.read(f"clean.{name}", where="true LIMIT 1").is_empty()]
     if missing:
         facts["missing"] = f"computed without {', '.join(missing)}"
     return facts
+
+
+def _reasons(panel_series: pl.DataFrame) -> dict[str, int]:
+    """How many series were left out for which reason, whatever their own number of selling days."""
+    reason = pl.col("reason").drop_nulls().str.replace(r"^sold on \d+ of", "sold on too few of")
+    return dict(panel_series.select(reason.value_counts(sort=True).struct.unnest()).head(20).iter_rows())
