@@ -66,7 +66,10 @@ def _statistics() -> list[pl.Expr]:
         *(_OBSERVED.rolling_std(days, min_samples=2).alias(f"std_{days}") for days in (7, 28)),
         _OBSERVED.rolling_median(28, min_samples=1).alias("median_28"),
         *(_rolling_mean(sold, days).alias(f"selling_share_{days}") for days in (28, 112)),
-        *(_OBSERVED.ewm_mean(span=days, ignore_nulls=True).forward_fill().alias(f"weighted_mean_{days}") for days in SPANS),
+        *(
+            _OBSERVED.ewm_mean(span=days, ignore_nulls=True).forward_fill().alias(f"weighted_mean_{days}")
+            for days in SPANS
+        ),
         (observed_days - days_at_sale).alias("zero_run"),
         pl.int_range(pl.len()).alias("days_since_first_sale"),
         _rolling_mean(_OBSERVED.is_not_null().cast(pl.Float32), 28).alias("available_share_28"),
