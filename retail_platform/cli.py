@@ -47,7 +47,7 @@ country = "US"
 [forecast]
 # 2,469 households buy too rarely of one SKU in one store; their categories can be forecast.
 item_level = "category"
-minimum_selling_days = 60
+minimum_selling_days = 90
 # Not merchandise: fuel is counted in thousandths of a gallon.
 excluded_categories = ["COUPON/MISC ITEMS", "FUEL"]
 """
