@@ -1,6 +1,6 @@
 """Documents that are written from the contracts, so that they cannot say anything else.
 
-Here: `docs/feeds.md`. Not here: the catalogue site and the data contracts (`governance/`).
+Here: `docs/feeds.md` and `docs/tables.md`. Not here: the catalogue site and the data contracts (`governance/`).
 """
 
 import csv
@@ -9,7 +9,7 @@ import sys
 
 import polars as pl
 
-from retail_platform.contracts import FEEDS, TABLES, Feed, FeedColumn
+from retail_platform.contracts import FEEDS, TABLES, Feed, FeedColumn, Table
 
 _TYPES: dict[type[pl.DataType], str] = {
     pl.String: "text",
@@ -104,10 +104,31 @@ Rows in = clean rows + rejected rows + duplicates, for every file; each run chec
 tables as it was.
 """
 
+_TABLES_GENERAL = """\
+# Tables
+
+Every table of the lake. This page is written from the contracts (`retail_platform/contracts/`) by
+
+    python -m retail_platform.contracts.documents tables > docs/tables.md
+
+The asset `clean/sales` writes the table `clean.sales`, and so on. Four tables are written by several assets, each
+together with its own rows: the ledger by every raw table, the quarantine by every clean one, the alerts by forecasts.
+
+*Written* says what a write does to the rows that are there: it replaces all of them, replaces those with the same
+values in the columns named, or leaves them and appends. The columns, with types, units and rules, are on the asset's
+page in the Dagster UI.
+"""
+
 
 def feeds_markdown() -> str:
     """The text of `docs/feeds.md`: general rules, then each feed with its columns and an example to run."""
     return "\n".join([_GENERAL, *(_feed_section(feed) for feed in FEEDS.values())])
+
+
+def tables_markdown() -> str:
+    """The text of `docs/tables.md`: every table by schema, with its grain and how it is written."""
+    schemas = dict.fromkeys(table.schema_name for table in TABLES.values())
+    return "\n".join([_TABLES_GENERAL, *(_schema_section(schema) for schema in schemas)])
 
 
 def example_csv(feed: Feed) -> str:
@@ -141,6 +162,39 @@ retail-platform ingest {feed.name}
 """
 
 
+def _schema_section(schema: str) -> str:
+    tables = [table for table in TABLES.values() if table.schema_name == schema]
+    return f"""\
+## {schema}
+
+| table | one row per | written | owner | class | retention |
+| --- | --- | --- | --- | --- | --- |
+{"".join(_table_row(table) for table in tables)}
+{"".join(_table_description(table) for table in tables)}"""
+
+
+def _table_row(table: Table) -> str:
+    cells = (
+        f"`{table.name}`",
+        ", ".join(table.grain),
+        _written(table),
+        table.owner,
+        table.classification,
+        "without limit" if table.retention_days is None else f"{table.retention_days} days",
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _table_description(table: Table) -> str:
+    return f"- `{table.name}`: {table.description}\n"
+
+
+def _written(table: Table) -> str:
+    if table.replaced_by is None:
+        return "appended"
+    return f"replaced by {', '.join(table.replaced_by)}" if table.replaced_by else "replaced whole"
+
+
 def _column_row(column: FeedColumn) -> str:
     sensitive = "" if column.classification in ("public", "internal") else f" ({column.classification})"
     cells = (
@@ -154,4 +208,4 @@ def _column_row(column: FeedColumn) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(feeds_markdown())
+    sys.stdout.write(tables_markdown() if sys.argv[1:] == ["tables"] else feeds_markdown())
