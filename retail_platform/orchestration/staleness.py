@@ -17,6 +17,9 @@ from retail_platform.contracts import FEEDS, Feed
 from retail_platform.lakehouse import Lakehouse
 
 
+CALENDAR = "clean.calendar"
+
+
 @dataclass(frozen=True)
 class LastCommit:
     """The newest commit of a table: its snapshot and the code version that made it."""
@@ -56,9 +59,15 @@ def last_commits(lakehouse: Lakehouse) -> dict[str, LastCommit]:
 
 
 def stale_masters(lakehouse: Lakehouse) -> list[Feed]:
-    """Feeds without daily partitions whose clean table is older than their raw one, or was never written."""
+    """Feeds without daily partitions whose clean table is older than their raw one, or was never written.
+
+    Writing no rows to an empty table leaves no commit, so a feed that never arrived counts only until the first
+    cleaning; the calendar shows whether there was one, for it always has rows: the public holidays.
+    """
     commits = last_commits(lakehouse)
     feeds = [feed for feed in FEEDS.values() if feed.date_column is None]
+    if CALENDAR in commits:
+        feeds = [feed for feed in feeds if feed.raw_table in commits]
     return [feed for feed in feeds if _older(commits, feed.clean_table, [feed.raw_table])]
 
 

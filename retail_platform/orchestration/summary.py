@@ -40,15 +40,22 @@ def summary(lakehouse: Lakehouse) -> list[tuple[str, str]]:
     account = lakehouse.query(_ACCOUNT).row(0, named=True)
     latest = lakehouse.query(_LATEST).row(0, named=True)
     orders = lakehouse.query(_ORDERS).row(0, named=True)
+    rule = lakehouse.settings.forecast
+    node = "item_id" if rule.item_level == "item" else f"coalesce(i.{rule.item_level}, item_id)"
     candidates = lakehouse.query(
-        "SELECT count(DISTINCT (store_id, item_id)) FROM features.demand WHERE units IS NOT NULL"
+        f"SELECT count(DISTINCT (store_id, {node})) FROM clean.sales LEFT JOIN clean.items i USING (item_id)"
     ).item()
     return [
         ("point-of-sale rows in", f"{account['arrived']:,}"),
         ("clean", f"{account['clean']:,}"),
         ("rejected, kept with their reasons", f"{account['rejected']:,}"),
         ("duplicates", f"{account['duplicate']:,}"),
-        ("series forecast", f"{latest['series']:,} of {candidates:,} in the panel"),
+        ("series forecast", f"{latest['series']:,} (store x {rule.item_level})"),
+        (
+            "series left out",
+            f"{candidates - latest['series']:,} (sold on fewer than {rule.minimum_selling_days} of the last 182 days, or "
+            "excluded by the settings)",
+        ),
         ("forecast origin", str(latest["origin"])),
         ("model published", f"{latest['model']} {latest['model_version']}"),
         *_accuracy(lakehouse),
