@@ -1,0 +1,158 @@
+"""The platform as its users meet it: a real browser against the running Dagster UI with its daemon.
+
+The tests share one running platform and stand in the order of a working day: look, receive data, click. Each waits
+for what it needs, so that any of them can be run alone.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from retail_platform.contracts import TABLES
+from retail_platform.sources.landing import write_landing_file
+from retail_platform_tests.browser.running_platform import RunningPlatform, chromium, wait_for
+
+pytestmark = pytest.mark.browser
+
+STORES, ITEMS, DAYS = 2, 8, 130
+GROUPS = ("source", "raw", "clean", "quarantine", "features", "model", "forecast", "monitoring")
+SCIENCE_GROUPS = ("features", "model", "forecast")
+PATIENCE = 240
+"""Seconds that a run may take; many times what it takes on a quiet machine."""
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium. Without one the tests are skipped, but in CI they fail."""
+    executable = chromium()
+    if executable is None:
+        missing = "no Chromium found; on Debian and Ubuntu: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def platform(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    """A small simulated retailer, up to date, with the UI and its daemon running."""
+    platform = RunningPlatform(tmp_path_factory.mktemp("browser") / "home")
+    platform.command("simulate", "--stores", str(STORES), "--items", str(ITEMS), "--days", str(DAYS))
+    platform.command("run")
+    platform.start()
+    yield platform
+    platform.stop()
+
+
+@pytest.fixture
+def page(browser: Browser, platform: RunningPlatform) -> Iterator[Page]:
+    context = browser.new_context(base_url=platform.address, viewport={"width": 1600, "height": 1000})
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    yield page
+    context.close()
+
+
+def test_the_asset_graph_shows_every_group(page: Page) -> None:
+    page.goto("/asset-groups")
+    for group in GROUPS:
+        expect(page.get_by_text(group, exact=True).first).to_be_visible(timeout=60_000)
+
+
+def test_the_page_of_a_group_shows_its_tables_with_their_checks(page: Page) -> None:
+    page.goto("/locations/retail_platform/asset-groups/forecast")
+    for table in ("demand", "inventory_requirements"):
+        expect(page.get_by_text(table, exact=True).first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile(r"3 / 3 Passed"))).to_be_visible(timeout=60_000)
+
+
+def test_an_asset_page_shows_owner_description_and_every_column_with_its_description(page: Page) -> None:
+    contract = TABLES["forecast.demand"]
+    page.goto("/assets/forecast/demand")
+    expect(page.get_by_text(contract.owner.removeprefix("team:"), exact=True)).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(contract.description)).to_be_visible()
+    for column in contract.columns:
+        row = page.get_by_role("row").filter(has=page.get_by_text(column.name, exact=True))
+        expect(row.filter(has_text=column.description).first).to_be_attached()
+
+
+def test_an_asset_page_shows_the_chart_in_place(page: Page) -> None:
+    page.goto("/assets/forecast/demand")
+    chart = page.get_by_role("row").filter(has=page.get_by_text("chart", exact=True))
+    chart.get_by_text("[Show Markdown]").click()
+    picture = page.locator("img[src^='data:image/png']")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.complete && image.naturalWidth") > 0
+    assert "Forecast" in (picture.get_attribute("alt") or "")
+
+
+def test_an_asset_page_shows_its_checks_and_that_they_passed(page: Page) -> None:
+    page.goto("/assets/forecast/demand?view=checks")
+    for check in ("contract", "horizon_complete", "published_model_beats_naive"):
+        expect(page.get_by_text(check, exact=True).first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(3)
+
+
+def test_a_new_landing_file_becomes_a_forecast_without_a_click(platform: RunningPlatform) -> None:
+    (last,) = platform.sql("SELECT max(business_date) AS day FROM clean.sales")
+    last_day = date.fromisoformat(last["day"])
+    next_day = last_day + timedelta(days=1)
+    older = f"SELECT * FROM clean.sales WHERE business_date <= DATE '{last_day}' ORDER BY ALL"
+    issued = f"SELECT * FROM forecast.demand WHERE forecast_origin <= DATE '{last_day}' ORDER BY ALL"
+    before = platform.sql(older), platform.sql(issued)
+    sold = _drop_next_day(platform.home / "landing", last_day)
+
+    wait_for(
+        f"a forecast from {next_day}",
+        lambda: platform.sql(f"SELECT 1 FROM forecast.demand WHERE forecast_origin = DATE '{next_day}' LIMIT 1"),
+        seconds=PATIENCE,
+        every=3,
+    )
+    (new,) = platform.sql(
+        f"SELECT count(*) AS rows, sum(quantity) AS units FROM clean.sales WHERE business_date = DATE '{next_day}'"
+    )
+    assert (new["rows"], new["units"]) == (sold.height, sold["quantity"].sum())
+    assert (platform.sql(older), platform.sql(issued)) == before
+    assert platform.days_of_latest_commit("clean.sales") == f"{next_day}...{next_day}"
+
+
+@pytest.mark.parametrize("group", SCIENCE_GROUPS)
+def test_materialize_all_of_a_group_succeeds_from_a_click(page: Page, platform: RunningPlatform, group: str) -> None:
+    page.goto(f"/locations/retail_platform/asset-groups/{group}")
+    page.get_by_role("button", name="Materialize all").click()
+    launched = page.get_by_text(re.compile(r"Launched run [0-9a-f]{8}"))
+    expect(launched).to_be_visible()
+    run_id = launched.inner_text().split()[2]
+    assert platform.finished_run(run_id, seconds=PATIENCE) == "SUCCESS"
+
+
+def test_stopping_the_command_ends_every_process_that_it_started(platform: RunningPlatform) -> None:
+    assert platform.stop() == []
+
+
+def _drop_next_day(landing: Path, last_day: date) -> pl.DataFrame:
+    """Deliver the last day's sales once more as those of the day after, and return the rows."""
+    files = sorted((landing / "pos_sales").glob("simulated-*.parquet"))
+    sales = pl.concat([pl.read_parquet(file) for file in files])
+    day = pl.col("business_date")
+    new = sales.filter(day == last_day).with_columns(day + timedelta(days=1))
+    write_landing_file(landing, "pos_sales", f"sales_{last_day + timedelta(days=1)}.csv", new)
+    return new
