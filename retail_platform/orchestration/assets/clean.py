@@ -161,7 +161,7 @@ def _set_aside(cleaned: CleanedFeed, slices: list[dict[str, Any]]) -> list[Write
 
 
 def _provenance(context: dg.AssetExecutionContext, feed: Feed, partition: str) -> Provenance:
-    return Provenance(asset=feed.clean_table, run_id=context.run_id, code_version="1", partition=partition)
+    return Provenance(asset=feed.clean_table, run_id=context.run.run_id, code_version="1", partition=partition)
 
 
 def _report_quarantine(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> None:

@@ -81,7 +81,7 @@ def last_known_day(lakehouse: Lakehouse) -> date:
 
 
 def _daily_sales(lakehouse: Lakehouse) -> pl.DataFrame:
-    """Sales by store, item and day, lines with and without an amount apart: what the panel needs, summed in the lake."""
+    """Sales by store, item and day, lines with and without an amount apart, summed where they lie."""
     return lakehouse.query(
         "SELECT business_date, store_id, item_id, sum(quantity) AS quantity, sum(sales_amount) AS sales_amount "
         "FROM clean.sales GROUP BY business_date, store_id, item_id, sales_amount IS NULL"

@@ -61,7 +61,7 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 subject=f"forecast.demand {shard}",
                 message=f"The naive forecast was published for origin {origin}: {reason}. Look at the backtest "
                 "(model.backtest_metrics), mend data or features, and materialize the group model again",
-                run_id=context.run_id,
+                run_id=context.run.run_id,
                 raised_at=now,
             )
         else:
@@ -79,7 +79,7 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             ReplaceSlices(table, table.validate(forecast), [{"forecast_origin": origin, "shard": shard}]),
             Append(TABLES["monitoring.alerts"], alerts),
         ]
-        commit = lakehouse.commit(writes, Provenance(table.name, context.run_id, version, shard))
+        commit = lakehouse.commit(writes, Provenance(table.name, context.run.run_id, version, shard))
         if alerts.height:
             context.log_event(dg.AssetMaterialization(["monitoring", "alerts"], metadata={"raised": alerts.height}))
         return dg.MaterializeResult(

@@ -59,7 +59,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 facts = {"missing": str(short)}
                 yield dg.MaterializeResult(asset_key=name.split("."), value=TABLES[name].empty(), metadata=facts)
             return
-        backtest_id = _version_name(demand, shard, context.run_id)
+        backtest_id = _version_name(demand, shard, context.run.run_id)
         frames = backtest_tables(result, backtest_id=backtest_id, shard=shard, computed_at=now)
         for name, frame in zip(_BACKTEST, frames, strict=True):
             yield dg.MaterializeResult(
@@ -99,7 +99,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "lake_snapshot": snapshot,
             "code_version": version,
             "libraries": {name: library_version(name) for name in _LIBRARIES},
-            "run_id": context.run_id,
+            "run_id": context.run.run_id,
             "backtest": {"wape": gate.wape, "naive_wape": gate.naive_wape, "verdict": gate.text},
         }
         sha256 = save_model(settings.models, version_name, model.files(), manifest)
@@ -108,7 +108,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "shard": shard,
             "stage": "champion" if gate.passed else "rejected",
             "changed_at": _now(),
-            "changed_by": f"run {context.run_id}",
+            "changed_by": f"run {context.run.run_id}",
             "reason": gate.text,
             "trained_until": model.trained_until,
             "folder": version_name,

@@ -45,7 +45,7 @@ def monitoring_assets() -> list[dg.AssetsDefinition]:
             not_counted=NOT_COUNTED,
         )
         now = datetime.now(UTC).replace(tzinfo=None)
-        rows = drift_rows(samples, distances, windows, settings.drift, run_id=context.run_id, measured_at=now)
+        rows = drift_rows(samples, distances, windows, settings.drift, run_id=context.run.run_id, measured_at=now)
         settings.reports.mkdir(parents=True, exist_ok=True)
         report = settings.reports / REPORT
         report.write_text(page, encoding="utf-8")

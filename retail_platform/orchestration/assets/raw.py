@@ -17,7 +17,7 @@ def _raw_asset(feed: Feed) -> dg.AssetsDefinition:
     @dg.asset(**asset_facts(feed.raw_table, code_version="1", kinds=("file", "duckdb")), deps=[source_key(feed.name)])
     def raw(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult[None]:
         lakehouse.prepare()
-        result = ingest_feed(lakehouse, feed.name, context.run_id, context.log.info)
+        result = ingest_feed(lakehouse, feed.name, context.run.run_id, context.log.info)
         if result.broken:
             raise dg.Failure(
                 description=f"{len(result.broken)} files of {feed.name} were refused, the others were taken in: "
