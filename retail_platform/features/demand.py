@@ -61,8 +61,10 @@ def build_demand_panel(
     is forecast if it sold on at least `minimum_selling_days` of the 182 days to `last_date`, its category is not
     excluded and its store has not closed. At the levels category and department `item_id` is the name of the node,
     and a node's price and promotion are means over its items. A category of several departments belongs to the one
-    that has most of its items.
+    that has most of its items. Where no item master is known, SKUs are forecast all the same; their categories are not.
     """
+    if items.is_empty() and settings.item_level == "item":
+        items = _items_sold(sales)
     nodes = _nodes(items, settings)
     daily = _daily_sales(sales, nodes, last_date, settings, shard)
     candidates = _judge(daily, stores, last_date, settings)
@@ -87,6 +89,11 @@ def build_demand_panel(
     contract = TABLES["features.demand"].polars_schema
     panel = panel.sort(_KEY).with_columns(shard=pl.lit(shard))
     return DemandPanel(panel.select(pl.col(name).cast(dtype) for name, dtype in contract.items()), candidates)
+
+
+def _items_sold(sales: Frame) -> pl.DataFrame:
+    nothing = pl.lit(None, pl.String)
+    return sales.lazy().select(pl.col("item_id").unique(), category=nothing, department=nothing).collect()
 
 
 def _nodes(items: pl.DataFrame, settings: ForecastSettings) -> pl.DataFrame:

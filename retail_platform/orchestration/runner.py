@@ -67,11 +67,11 @@ def bring_up_to_date(settings: Settings, lakehouse: Lakehouse, progress: Progres
     with instance_of(settings) as instance:
         raw = [dg.AssetKey(feed.raw_table.split(".")) for feed in FEEDS.values()]
         steps = [_run(definitions, instance, "take in landing files", raw, {}, progress)]
-        for request in clean_requests(lakehouse):
+        for request in clean_requests(lakehouse, instance):
             keys = list(request.asset_selection or ())
             steps.append(_run(definitions, instance, "clean", keys, request.tags, progress))
         repository = definitions.get_repository_def()
-        stale = stale_keys(dg.AssetSelection.groups(*SCIENCE), repository, last_commits(lakehouse))
+        stale = stale_keys(dg.AssetSelection.groups(*SCIENCE), repository, last_commits(lakehouse, instance))
         steps += _run_by_partition(definitions, instance, "forecast", stale, progress)
     return steps
 

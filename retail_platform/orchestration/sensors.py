@@ -74,7 +74,7 @@ def changed_days(
     if _ingesting(context.instance):
         # Items and stores that arrive with the sales they belong to must be there before the sales are judged.
         return dg.SkipReason("landing files are being taken in; their days are asked for together afterwards")
-    requests = clean_requests(lakehouse)
+    requests = clean_requests(lakehouse, context.instance)
     return dg.SensorResult(run_requests=requests, cursor=snapshot)
 
 
@@ -148,13 +148,13 @@ def _ingesting(instance: dg.DagsterInstance) -> bool:
     return any(key.path[0] == "raw" for run in running for key in run.asset_selection or ())
 
 
-def clean_requests(lakehouse: Lakehouse) -> list[dg.RunRequest]:
+def clean_requests(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
     """Runs that bring the clean tables up to date, each over one range of days.
 
     Masters go first, in the run with the first range, so that they are clean before what refers to them. The key of
     a request changes only with what has arrived: a run that failed is not asked for again until something new has.
     """
-    masters = [_clean_key(feed) for feed in stale_masters(lakehouse)]
+    masters = [_clean_key(feed) for feed in stale_masters(lakehouse, instance)]
     days: dict[tuple[date, date], list[dg.AssetKey]] = {}
     for feed in FEEDS.values():
         if feed.date_column is not None:

@@ -2,7 +2,7 @@
 
 Here: business days whose rows are not accounted for, and tables older than what they read from. Not here: asking
 for the work (sensors, the command line). The lake is asked, not Dagster's event log, so that a run that was lost,
-or made elsewhere, cannot hide.
+or made elsewhere, cannot hide; the event log only adds the runs that had nothing to write.
 """
 
 import json
@@ -13,9 +13,8 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
-from retail_platform.contracts import FEEDS, Feed
+from retail_platform.contracts import FEEDS, TABLES, Feed
 from retail_platform.lakehouse import Lakehouse
-
 
 CALENDAR = "clean.calendar"
 
@@ -48,23 +47,32 @@ def pending_days(lakehouse: Lakehouse, feed: Feed) -> list[date]:
     return days.to_series().to_list()
 
 
-def last_commits(lakehouse: Lakehouse) -> dict[str, LastCommit]:
-    """Newest commit of every table that was ever written, by the asset that its provenance names."""
+def last_commits(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> dict[str, LastCommit]:
+    """Newest commit of every table that was ever written, by the asset that its provenance names.
+
+    Writing no rows to an empty table leaves no commit: of such a run only its materialization tells, with the
+    snapshot that it found. A model that too short a history does not allow would else be tried again and again.
+    """
+    current = lakehouse.snapshot_id()
     snapshots = lakehouse.snapshots().filter(pl.col("commit_extra_info").is_not_null())
     found: dict[str, LastCommit] = {}
     for snapshot_id, text in snapshots.select("snapshot_id", "commit_extra_info").iter_rows():
         provenance = json.loads(text)
         found.setdefault(provenance["asset"], LastCommit(snapshot_id, provenance["code_version"]))
+    for name, seen in _runs_without_rows(instance).items():
+        # A greater snapshot is one of an earlier lake in the same home.
+        if seen.snapshot_id <= current and (name not in found or seen.snapshot_id > found[name].snapshot_id):
+            found[name] = seen
     return found
 
 
-def stale_masters(lakehouse: Lakehouse) -> list[Feed]:
+def stale_masters(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[Feed]:
     """Feeds without daily partitions whose clean table is older than their raw one, or was never written.
 
-    Writing no rows to an empty table leaves no commit, so a feed that never arrived counts only until the first
-    cleaning; the calendar shows whether there was one, for it always has rows: the public holidays.
+    A feed that never arrived counts only until the first cleaning; the calendar shows whether there was one, for it
+    always has rows: the public holidays.
     """
-    commits = last_commits(lakehouse)
+    commits = last_commits(lakehouse, instance)
     feeds = [feed for feed in FEEDS.values() if feed.date_column is None]
     if CALENDAR in commits:
         feeds = [feed for feed in feeds if feed.raw_table in commits]
@@ -87,6 +95,23 @@ def stale_keys(
         if changed or _older(commits, name, parents) or any(parent in stale for parent in node.parent_keys):
             stale.append(key)
     return stale
+
+
+def _runs_without_rows(instance: dg.DagsterInstance) -> dict[str, LastCommit]:
+    """The last run of each table, where it made no row."""
+    found = {}
+    for record in instance.get_asset_records([dg.AssetKey(table.asset_key) for table in TABLES.values()]):
+        event = record.asset_entry.last_materialization
+        made = event.asset_materialization if event else None
+        if made is None:
+            continue
+        facts = {name: value.value for name, value in made.metadata.items()}
+        rows = facts.get("dagster/row_count", facts.get("dagster/partition_row_count"))
+        snapshot = facts.get("lake_snapshot")
+        if rows == 0 and isinstance(snapshot, int):
+            code_version = (made.tags or {}).get("dagster/code_version", "")
+            found[".".join(made.asset_key.path)] = LastCommit(snapshot, code_version)
+    return found
 
 
 def _older(commits: Mapping[str, LastCommit], table: str, sources: Sequence[str]) -> bool:

@@ -1,0 +1,136 @@
+"""A small simulated retailer, brought up to date once for the whole session, and copies of it to change."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from filelock import FileLock
+
+from retail_platform.lakehouse import Lakehouse
+from retail_platform.orchestration.build import build_definitions
+from retail_platform.orchestration.runner import Step, bring_up_to_date, instance_of, prepare_home
+from retail_platform.settings import DriftSettings, ForecastSettings, LakeSettings, Settings
+from retail_platform.sources.landing import write_landing_file
+from retail_platform.sources.simulator import SimulationParameters, write_simulation
+
+FIRST_DAY = date(2017, 1, 1)
+SIMULATION = SimulationParameters(stores=3, items=12, days=130, start_date=FIRST_DAY, receipts=True, customers=40)
+
+
+def small_settings(home: Path) -> Settings:
+    """Settings with which training takes a moment."""
+    return Settings(
+        home=home,
+        start_date=FIRST_DAY,
+        lake=LakeSettings(memory_limit="1GB", lock_timeout_seconds=60),
+        forecast=ForecastSettings(trees=20, leaves=15),
+        drift=DriftSettings(sample_rows=500),
+    )
+
+
+@dataclass(frozen=True)
+class Retailer:
+    """A home folder and its lake, with what tests ask of them."""
+
+    settings: Settings
+
+    @property
+    def lake(self) -> Lakehouse:
+        return Lakehouse(self.settings)
+
+    def with_settings(self, **changes: Any) -> "Retailer":
+        return Retailer(self.settings.model_copy(update=changes))
+
+    def land(self, feed: str, name: str, rows: Sequence[Mapping[str, Any]] | pl.DataFrame) -> Path:
+        """Put a file with these rows into the landing zone; values become text as they would in a CSV."""
+        return write_landing_file(self.settings.landing, feed, name, pl.DataFrame(rows))
+
+    def bring_up_to_date(self) -> list[Step]:
+        return bring_up_to_date(self.settings, self.lake, lambda _: None)
+
+    def counts(self) -> dict[str, int]:
+        """Rows of every table."""
+        names = self.lake.query(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = 'lake'"
+        )
+        return {name: self.lake.read(name).height for name in names.to_series().sort()}
+
+    def metadata(self, table: str) -> dict[str, Any]:
+        """What the newest materialization of a table says of itself."""
+        with instance_of(self.settings) as instance:
+            event = instance.get_latest_materialization_event(dg.AssetKey(table.split(".")))
+        assert event is not None
+        assert event.asset_materialization is not None
+        return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+    def check_passed(self, table: str, name: str) -> bool:
+        """The outcome of the newest evaluation of a check."""
+        key = dg.AssetCheckKey(dg.AssetKey(table.split(".")), name)
+        with instance_of(self.settings) as instance:
+            records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        assert records
+        assert records[0].event is not None
+        event = records[0].event.dagster_event
+        assert event is not None
+        return event.asset_check_evaluation_data.passed
+
+
+def run_in_process(
+    retailer: Retailer, instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], tags: Mapping[str, str] | None = None
+) -> dg.ExecuteInProcessResult:
+    """One run of these assets and their checks, as the daemon would launch it."""
+    job = build_definitions(retailer.settings).resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        instance=instance,
+        asset_selection=list(keys),
+        tags=dict(tags or {}),
+        raise_on_error=False,
+    )
+
+
+@pytest.fixture
+def new_retailer(tmp_path: Path) -> Retailer:
+    """A home with a landing zone and nothing in it."""
+    settings = small_settings(tmp_path / "home")
+    prepare_home(settings)
+    return Retailer(settings)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Retailer:
+    """The simulated retailer from landing files to order proposals. Shared by all workers: tests only read it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    home, done = shared / "finished", shared / "finished.json"
+    retailer = Retailer(small_settings(home))
+    with FileLock(shared / "finished.lock"):
+        if not done.exists():
+            prepare_home(retailer.settings)
+            write_simulation(SIMULATION, retailer.settings.landing, home / "truth")
+            steps = retailer.bring_up_to_date()
+            done.write_text(json.dumps([step.name for step in steps]), encoding="utf-8")
+    return retailer
+
+
+@pytest.fixture
+def retailer(finished: Retailer, tmp_path: Path) -> Retailer:
+    """A copy of the finished retailer that a test may change."""
+    home = tmp_path / "home"
+    shutil.copytree(finished.settings.home, home)
+    return finished.with_settings(home=home)
+
+
+@contextmanager
+def ephemeral() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
