@@ -252,15 +252,15 @@ RAW_TABLES: dict[str, Table] = {name: _raw_table(feed) for name, feed in FEEDS.i
 
 @table(
     "raw.ingested_files",
-    grain=("file_id",),
+    grain=("feed", "file_id"),
     owner="team:data-engineering",
     retention_days=None,
     replaced_by=None,
     tier="bronze",
 )
 class IngestedFiles(pa.DataFrameModel):
-    """Ledger of the landing zone: one row per file content that was taken in, written with the file's rows in one
-    transaction, so that the same content is never taken twice."""
+    """Ledger of the landing zone: one row per feed and file content that was taken in, written with the file's rows in
+    one transaction, so that the same content is never taken twice."""
 
     file_id: pl.String = column("SHA-256 of the file's content", str_matches=r"^[0-9a-f]{64}$")
     feed: pl.String = column("Feed that the file belongs to", isin=list(FEEDS))

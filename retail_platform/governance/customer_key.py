@@ -3,6 +3,7 @@
 import os
 import secrets
 from pathlib import Path
+from tempfile import mkstemp
 
 from retail_platform.settings import Settings
 
@@ -25,8 +26,9 @@ def customer_key(settings: Settings) -> bytes:
 
 def _create(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".customer.key.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # For its owner alone from the start, and under a name that no killed process can have left behind.
+    descriptor, name = mkstemp(prefix=".customer.key.", dir=file.parent)
+    draft = Path(name)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(secrets.token_bytes(32))
         stream.flush()

@@ -1,4 +1,4 @@
-"""Taking in what lies in the landing zone: each content once, rows and ledger in one transaction.
+"""Taking in what lies in the landing zone: each content once per feed, rows and ledger in one transaction.
 
 Here: the loop over files, the content lock and the ledger. Not here: how a file is read (`sources/files.py`).
 """
@@ -48,7 +48,7 @@ def ingest_feed(lakehouse: Lakehouse, feed_name: str, run_id: str, progress: Pro
         file_id = content_hash(file.path)
         # Two processes may find the same content, under one name or two: the lock makes check and commit one step.
         with table_locks(settings, [f"content-{file_id}"]):
-            if _is_known(lakehouse, file_id):
+            if _is_known(lakehouse, feed_name, file_id):
                 result.known.append(file.name)
                 continue
             try:
@@ -108,6 +108,7 @@ def _take_in(lakehouse: Lakehouse, file: LandingFile, *, file_id: str, run_id: s
         result.notes.append(f"{file.name}: columns not in the feed's format, left out: {unknown}")
 
 
-def _is_known(lakehouse: Lakehouse, file_id: str) -> bool:
-    known = lakehouse.query("SELECT count(*) FROM raw.ingested_files WHERE file_id = ?", [file_id])
+def _is_known(lakehouse: Lakehouse, feed: str, file_id: str) -> bool:
+    # By feed, since a file may first have been dropped into the folder of another one by mistake.
+    known = lakehouse.query("SELECT count(*) FROM raw.ingested_files WHERE feed = ? AND file_id = ?", [feed, file_id])
     return bool(known.item())
