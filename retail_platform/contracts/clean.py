@@ -145,9 +145,7 @@ class Promotions(_Traced):
     discount_share: pl.Float64 = column("Price cut as a share of the price", unit="share", nullable=True, ge=0, le=1)
 
 
-@table(
-    "clean.calendar", grain=("date", "region", "event_name"), owner="team:category-management", retention_days=None
-)
+@table("clean.calendar", grain=("date", "region", "event_name"), owner="team:category-management", retention_days=None)
 class Calendar(pa.DataFrameModel):
     """Days that move demand, from the feed and from the public holidays of the configured country."""
 

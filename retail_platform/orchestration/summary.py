@@ -53,8 +53,7 @@ def summary(lakehouse: Lakehouse) -> list[tuple[str, str]]:
         ("series forecast", f"{latest['series']:,} (store x {rule.item_level})"),
         (
             "series left out",
-            f"{candidates - latest['series']:,} (sold on fewer than {rule.minimum_selling_days} of the last 182 days, or "
-            "excluded by the settings)",
+            f"{candidates - latest['series']:,} ({_rule_in_words(rule.minimum_selling_days)})",
         ),
         ("forecast origin", str(latest["origin"])),
         ("model published", f"{latest['model']} {latest['model_version']}"),
@@ -157,3 +156,7 @@ def _notes(lakehouse: Lakehouse) -> list[str]:
 
 def _simulated(simulated: object) -> str:
     return "; the stock is simulated" if simulated else ""
+
+
+def _rule_in_words(minimum_selling_days: int) -> str:
+    return f"sold on fewer than {minimum_selling_days} of the last 182 days, or excluded by the settings"

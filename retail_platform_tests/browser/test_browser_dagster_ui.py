@@ -23,8 +23,8 @@ pytestmark = pytest.mark.browser
 STORES, ITEMS, DAYS = 2, 8, 130
 GROUPS = ("source", "raw", "clean", "quarantine", "features", "model", "forecast", "monitoring")
 SCIENCE_GROUPS = ("features", "model", "forecast")
-PATIENCE = 240
-"""Seconds that a run may take; many times what it takes on a quiet machine."""
+PATIENCE = 300
+"""Seconds that something may take on a machine that has much else to do."""
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -124,7 +124,7 @@ def test_a_new_landing_file_becomes_a_forecast_without_a_click(platform: Running
         f"a forecast from {next_day}",
         lambda: platform.sql(f"SELECT 1 FROM forecast.demand WHERE forecast_origin = DATE '{next_day}' LIMIT 1"),
         seconds=PATIENCE,
-        every=3,
+        every=8,
     )
     (new,) = platform.sql(
         f"SELECT count(*) AS rows, sum(quantity) AS units FROM clean.sales WHERE business_date = DATE '{next_day}'"
@@ -134,18 +134,25 @@ def test_a_new_landing_file_becomes_a_forecast_without_a_click(platform: Running
     assert platform.days_of_latest_commit("clean.sales") == f"{next_day}...{next_day}"
 
 
-@pytest.mark.parametrize("group", SCIENCE_GROUPS)
-def test_materialize_all_of_a_group_succeeds_from_a_click(page: Page, platform: RunningPlatform, group: str) -> None:
-    page.goto(f"/locations/retail_platform/asset-groups/{group}")
-    page.get_by_role("button", name="Materialize all").click()
-    launched = page.get_by_text(re.compile(r"Launched run [0-9a-f]{8}"))
-    expect(launched).to_be_visible()
-    run_id = launched.inner_text().split()[2]
-    assert platform.finished_run(run_id, seconds=PATIENCE) == "SUCCESS"
+def test_materialize_all_of_each_science_group_succeeds_from_a_click(page: Page, platform: RunningPlatform) -> None:
+    runs = {group: _click_materialize_all(page, group) for group in SCIENCE_GROUPS}
+    # A page that shows a run in progress keeps a processor busy, which the runs need.
+    page.goto("about:blank")
+    ends = {group: platform.finished_run(run_id, seconds=PATIENCE) for group, run_id in runs.items()}
+    assert ends == dict.fromkeys(SCIENCE_GROUPS, "SUCCESS")
 
 
 def test_stopping_the_command_ends_every_process_that_it_started(platform: RunningPlatform) -> None:
     assert platform.stop() == []
+
+
+def _click_materialize_all(page: Page, group: str) -> str:
+    """Click on the page of a group, and return the beginning of the id of the run that this launched."""
+    page.goto(f"/locations/retail_platform/asset-groups/{group}")
+    page.get_by_role("button", name="Materialize all").click()
+    launched = page.get_by_text(re.compile(r"Launched run [0-9a-f]{8}"))
+    expect(launched).to_be_visible()
+    return launched.inner_text().split()[2]
 
 
 def _drop_next_day(landing: Path, last_day: date) -> pl.DataFrame:

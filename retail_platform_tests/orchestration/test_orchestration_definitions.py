@@ -17,7 +17,10 @@ from retail_platform.settings import ForecastSettings, Settings
 from retail_platform_tests.golden import assets as golden
 
 ROOT = Path(retail_platform.__file__).parents[1]
-SPECS = {spec.key.to_user_string(): spec for spec in build_definitions(Settings()).resolve_all_asset_specs()}
+# Sorted, because every test worker must collect the same list.
+SPECS = dict(
+    sorted((spec.key.to_user_string(), spec) for spec in build_definitions(Settings()).resolve_all_asset_specs())
+)
 OF_TABLES = {name: spec for name, spec in SPECS.items() if spec.group_name != "source"}
 
 

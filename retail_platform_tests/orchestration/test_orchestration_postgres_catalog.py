@@ -5,19 +5,17 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from retail_platform_tests.orchestration.conftest import Retailer, small_settings
-from retail_platform_tests.postgres import PostgresServer
 
 from retail_platform.orchestration.runner import prepare_home
 from retail_platform.sources.simulator import SimulationParameters, write_simulation
+from retail_platform_tests.orchestration.conftest import Retailer, small_settings
+from retail_platform_tests.postgres import PostgresServer
 
 
 @pytest.fixture
 def on_postgres(tmp_path: Path, postgres_server: PostgresServer) -> Iterator[Retailer]:
     database = f"retailer_{uuid4().hex[:8]}"
-    settings = small_settings(tmp_path / "home").model_copy(
-        update={"catalog": postgres_server.new_database(database)}
-    )
+    settings = small_settings(tmp_path / "home").model_copy(update={"catalog": postgres_server.new_database(database)})
     prepare_home(settings)
     write_simulation(SimulationParameters(stores=2, items=5, days=120), settings.landing, settings.home / "truth")
     yield Retailer(settings)
