@@ -3,8 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -128,9 +127,3 @@ def retailer(finished: Retailer, tmp_path: Path) -> Retailer:
     home = tmp_path / "home"
     shutil.copytree(finished.settings.home, home)
     return finished.with_settings(home=home)
-
-
-@contextmanager
-def ephemeral() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance

@@ -5,9 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import polars as pl
-import pytest
 
-from retail_platform.orchestration.runner import RunFailed
 from retail_platform_tests.orchestration.conftest import FIRST_DAY, Retailer
 
 WEEK = (4, 5, 6, 7, 9, 14, 11)
@@ -100,8 +98,3 @@ def test_a_history_too_short_for_a_backtest_gets_the_naive_forecast(new_retailer
     assert "too short" in missing["monitoring.data_drift"]
     assert not list(new_retailer.settings.models.glob("*"))
     assert_nothing_is_left_to_do(new_retailer)
-
-
-def test_without_any_sales_the_run_says_what_to_do(new_retailer: Retailer) -> None:
-    with pytest.raises(RunFailed, match=r"clean\.sales is empty.*drop point-of-sale files into .*pos_sales"):
-        new_retailer.bring_up_to_date()
