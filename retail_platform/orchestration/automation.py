@@ -7,6 +7,19 @@ from typing import Any
 
 import dagster as dg
 
+# Dagster's own `all_deps_blocking_checks_passed` waits for the checks of tables that were never made: a retailer
+# without the feed of stock would never see a feature computed. A check that is still to come holds back as well.
+no_blocking_check_failed: dg.AutomationCondition[Any] = (
+    ~dg.AutomationCondition.any_deps_match(
+        dg.AutomationCondition.any_checks_match(
+            dg.AutomationCondition.check_failed()
+            | dg.AutomationCondition.execution_failed()
+            | dg.AutomationCondition.in_progress(),
+            blocking_only=True,
+        )
+    )
+).with_label("no blocking check failed upstream")
+
 refresh_on_new_data: dg.AutomationCondition[Any] = (
     dg.AutomationCondition.any_deps_updated()
     # An update that arrives while the asset cannot run yet is remembered until it has run, not lost at the next tick.
@@ -16,18 +29,24 @@ refresh_on_new_data: dg.AutomationCondition[Any] = (
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()
     # Without this clause a failed blocking check of an earlier run would not hold the next one back.
-    & dg.AutomationCondition.all_deps_blocking_checks_passed()
+    & no_blocking_check_failed
 ).with_label("refresh on new data")
 
-train_when_missing: dg.AutomationCondition[Any] = (
-    dg.AutomationCondition.missing()
-    .newly_true()
-    .since(dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated())
-    & ~dg.AutomationCondition.any_deps_missing()
-    & ~dg.AutomationCondition.any_deps_in_progress()
-    & ~dg.AutomationCondition.in_progress()
-    & dg.AutomationCondition.all_deps_blocking_checks_passed()
-).with_label("train the first model")
+
+def refresh_once_there_is(table: str) -> dg.AutomationCondition[Any]:
+    """Refresh on new data of any kind, but not before `table` was made: until then a run could only fail.
+
+    Items and stores may arrive days before the first sales.
+    """
+    there = ~dg.AutomationCondition.missing() | dg.AutomationCondition.will_be_requested()
+    condition = refresh_on_new_data & dg.AutomationCondition.asset_matches(dg.AssetKey(table.split(".")), there)
+    return condition.with_label(f"refresh on new data, once there is {table}")
+
+
+# On new data, not on the mere lack of a model: a first training that failed is tried again with the next delivery.
+train_when_missing: dg.AutomationCondition[Any] = (refresh_on_new_data & dg.AutomationCondition.missing()).with_label(
+    "train the first model"
+)
 
 MONTHLY = "0 3 1 * *"
 

@@ -11,7 +11,7 @@ import polars as pl
 from retail_platform.features.demand import build_demand_panel
 from retail_platform.features.history import build_history
 from retail_platform.lakehouse import Lakehouse
-from retail_platform.orchestration.automation import refresh_on_new_data
+from retail_platform.orchestration.automation import refresh_on_new_data, refresh_once_there_is
 from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_of_run, shards
 from retail_platform.orchestration.specs import asset_facts
 from retail_platform.settings import Settings
@@ -32,7 +32,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         **asset_facts("features.demand", code_version=version),
         deps=[["clean", "sales"], *(["clean", name] for name in OPTIONAL_TABLES)],
         partitions_def=partitions,
-        automation_condition=refresh_on_new_data,
+        automation_condition=refresh_once_there_is("clean.sales"),
     )
     def demand(
         context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]

@@ -17,7 +17,7 @@ from retail_platform.lakehouse import Append, Lakehouse, Provenance, ReplaceSlic
 from retail_platform.monitoring.alerts import alert
 from retail_platform.orchestration.assets.features import forecast_version, last_known_day
 from retail_platform.orchestration.assets.model import read_backtest, read_panel
-from retail_platform.orchestration.automation import refresh_on_new_data
+from retail_platform.orchestration.automation import refresh_on_new_data, refresh_once_there_is
 from retail_platform.orchestration.io_manager import commit_metadata
 from retail_platform.orchestration.partitions import shard_of_run, shards
 from retail_platform.orchestration.pictures import png
@@ -98,7 +98,7 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         **asset_facts("forecast.inventory_requirements", code_version=f"{version}-{_digest(replenishment)}"),
         deps=[["forecast", "demand"], ["clean", "inventory"], ["clean", "items"]],
         partitions_def=partitions,
-        automation_condition=refresh_on_new_data,
+        automation_condition=refresh_once_there_is("forecast.demand"),
     )
     def inventory_requirements(
         context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
