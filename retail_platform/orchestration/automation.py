@@ -22,8 +22,9 @@ no_blocking_check_failed: dg.AutomationCondition[Any] = (
 
 refresh_on_new_data: dg.AutomationCondition[Any] = (
     dg.AutomationCondition.any_deps_updated()
-    # An update that arrives while the asset cannot run yet is remembered until it has run, not lost at the next tick.
-    .since(dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated())
+    # An update is remembered until it has been answered by a request. The asset's own update is no answer: it may come
+    # from a run that had read its sources before. Nor do updates of one run start another one.
+    .since(dg.AutomationCondition.newly_requested())
     # `eager()` would also ask for the latest day alone and for no gap in the history of days; a late or corrected
     # day must refresh the panel all the same, and no retailer has a row for every day since the first one accepted.
     & ~dg.AutomationCondition.any_deps_in_progress()

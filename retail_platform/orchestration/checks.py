@@ -87,10 +87,10 @@ def _rows_by_file(lakehouse: Lakehouse, table: str, feed: Feed, days: Any) -> pl
 
 def _slice_of_run(context: dg.AssetCheckExecutionContext, table: Table) -> tuple[str, list[Any]]:
     """The days that the run wrote; the whole table where it is not partitioned by day."""
+    if table.replaced_by not in {("business_date",), ("as_of_date",)}:
+        return "", []
     days = days_of_run(context)
-    if days and table.replaced_by in {("business_date",), ("as_of_date",)}:
-        return f"{table.replaced_by[0]} BETWEEN ? AND ?", list(days)
-    return "", []
+    return (f"{table.replaced_by[0]} BETWEEN ? AND ?", list(days)) if days else ("", [])
 
 
 def _broken_rules(table: Table, frame: pl.DataFrame) -> dict[str, int]:

@@ -21,6 +21,11 @@ def shards(settings: Settings) -> dg.StaticPartitionsDefinition | None:
     return None if names == [WHOLE_PANEL] else dg.StaticPartitionsDefinition(names)
 
 
+def on_every_day(table: str) -> dg.AssetDep:
+    """Dependency on a table of business days as a whole; a shard has no day of the same name to depend on."""
+    return dg.AssetDep(table.split("."), partition_mapping=dg.AllPartitionMapping())
+
+
 def shard_names(settings: Settings) -> list[str]:
     count = settings.forecast.shards
     return [WHOLE_PANEL] if count == 1 else [f"shard-{number}" for number in range(count)]

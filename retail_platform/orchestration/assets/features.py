@@ -12,7 +12,7 @@ from retail_platform.features.demand import build_demand_panel
 from retail_platform.features.history import build_history
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.automation import refresh_on_new_data, refresh_once_there_is
-from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_of_run, shards
+from retail_platform.orchestration.partitions import WHOLE_PANEL, on_every_day, shard_of_run, shards
 from retail_platform.orchestration.specs import asset_facts
 from retail_platform.settings import Settings
 
@@ -30,7 +30,11 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         **asset_facts("features.demand", code_version=version),
-        deps=[["clean", "sales"], *(["clean", name] for name in OPTIONAL_TABLES)],
+        deps=[
+            on_every_day("clean.sales"),
+            on_every_day("clean.inventory"),
+            *(["clean", name] for name in OPTIONAL_TABLES if name != "inventory"),
+        ],
         partitions_def=partitions,
         automation_condition=refresh_once_there_is("clean.sales"),
     )

@@ -19,7 +19,7 @@ from retail_platform.orchestration.assets.features import forecast_version, last
 from retail_platform.orchestration.assets.model import read_backtest, read_panel
 from retail_platform.orchestration.automation import refresh_on_new_data, refresh_once_there_is
 from retail_platform.orchestration.io_manager import commit_metadata
-from retail_platform.orchestration.partitions import shard_of_run, shards
+from retail_platform.orchestration.partitions import on_every_day, shard_of_run, shards
 from retail_platform.orchestration.pictures import png
 from retail_platform.orchestration.specs import asset_facts
 from retail_platform.settings import Settings
@@ -96,7 +96,7 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         **asset_facts("forecast.inventory_requirements", code_version=f"{version}-{_digest(replenishment)}"),
-        deps=[["forecast", "demand"], ["clean", "inventory"], ["clean", "items"]],
+        deps=[["forecast", "demand"], on_every_day("clean.inventory"), ["clean", "items"]],
         partitions_def=partitions,
         automation_condition=refresh_once_there_is("forecast.demand"),
     )
