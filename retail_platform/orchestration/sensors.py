@@ -13,6 +13,7 @@ import dagster as dg
 
 from retail_platform.contracts import FEEDS, Feed
 from retail_platform.lakehouse import LakeError, Lakehouse
+from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_names
 from retail_platform.orchestration.staleness import pending_days, stale_masters
 from retail_platform.settings import Settings
 from retail_platform.sources.files import discover
@@ -107,7 +108,11 @@ def drift_holds(
     if not holds(measured, settings.drift):
         context.update_cursor(latest)
         return dg.SkipReason("the demand panel has not drifted, or not for long enough")
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"drift-{latest}")], cursor=latest)
+    requests = [
+        dg.RunRequest(run_key=f"drift-{latest}-{shard}", partition_key=None if shard == WHOLE_PANEL else shard)
+        for shard in shard_names(settings)
+    ]
+    return dg.SensorResult(run_requests=requests, cursor=latest)
 
 
 def ranges(days: Iterable[date]) -> list[tuple[date, date]]:

@@ -1,0 +1,225 @@
+"""Sensors, tick by tick: what they ask for, and that a tick that is repeated asks for nothing twice."""
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from retail_platform.contracts import FEEDS, TABLES
+from retail_platform.lakehouse import Append, Provenance
+from retail_platform.orchestration import sensors
+from retail_platform.orchestration.ingestion import ingest_feed
+from retail_platform.settings import ForecastSettings
+from retail_platform_tests.orchestration.conftest import Retailer
+
+
+class Ticks:
+    """One sensor of a retailer, with the cursor that Dagster would keep for it."""
+
+    def __init__(self, sensor: dg.SensorDefinition, retailer: Retailer, instance: dg.DagsterInstance) -> None:
+        self.sensor, self.retailer, self.instance = sensor, retailer, instance
+        self.cursor: str | None = None
+
+    def __call__(self) -> Sequence[dg.RunRequest]:
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursor,
+            resources={"settings": self.retailer.settings, "lakehouse": self.retailer.lake},
+        )
+        result: Any = self.sensor(context)
+        if isinstance(result, dg.SkipReason):
+            assert result.skip_message
+            self.cursor = context.cursor
+            return []
+        self.cursor = result.cursor
+        return list(result.run_requests or ())
+
+
+def selected(request: dg.RunRequest) -> set[str]:
+    return {".".join(key.path) for key in request.asset_selection or ()}
+
+
+def days(request: dg.RunRequest) -> tuple[str, str]:
+    return request.tags[sensors.RANGE_START], request.tags[sensors.RANGE_END]
+
+
+def sale(day: date, **changes: Any) -> dict[str, Any]:
+    return {"business_date": day, "store_id": "S1", "item_id": "MILK", "quantity": 1, **changes}
+
+
+def ingest(retailer: Retailer, *feeds: str) -> None:
+    retailer.lake.prepare()
+    for feed in feeds:
+        assert not ingest_feed(retailer.lake, feed, "test").broken
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+DAY = date(2017, 3, 1)
+
+
+class TestLandingFiles:
+    def test_asks_for_the_feed_of_a_new_file_once_and_again_when_it_changes(
+        self, new_retailer: Retailer, instance: dg.DagsterInstance
+    ) -> None:
+        tick = Ticks(sensors.landing_files, new_retailer, instance)
+        assert tick() == []
+        file = new_retailer.land("pos_sales", "a.csv", [sale(DAY)])
+        (first,) = tick()
+        assert selected(first) == {"raw.pos_sales"}
+        assert tick() == []
+        new_retailer.land("items", "items.csv", [{"item_id": "MILK"}])
+        (second,) = tick()
+        assert selected(second) == {"raw.items"}
+        os.utime(file, (1, 1))
+        (third,) = tick()
+        assert selected(third) == {"raw.pos_sales"}
+        assert len({first.run_key, second.run_key, third.run_key}) == 3
+        file.unlink()
+        assert tick() == []
+
+    def test_names_a_request_by_the_files_so_that_a_lost_cursor_asks_for_nothing_twice(
+        self, new_retailer: Retailer, instance: dg.DagsterInstance
+    ) -> None:
+        new_retailer.land("pos_sales", "a.csv", [sale(DAY)])
+        keys = [Ticks(sensors.landing_files, new_retailer, instance)()[0].run_key for _ in range(2)]
+        assert keys[0] == keys[1]
+
+    def test_several_feeds_are_one_run(self, new_retailer: Retailer, instance: dg.DagsterInstance) -> None:
+        new_retailer.land("pos_sales", "a.csv", [sale(DAY)])
+        new_retailer.land("items", "items.csv", [{"item_id": "MILK"}])
+        (request,) = Ticks(sensors.landing_files, new_retailer, instance)()
+        assert selected(request) == {"raw.pos_sales", "raw.items"}
+
+
+class TestChangedDays:
+    def test_waits_for_a_lake(self, new_retailer: Retailer, instance: dg.DagsterInstance) -> None:
+        assert Ticks(sensors.changed_days, new_retailer, instance)() == []
+
+    def test_asks_for_the_masters_with_the_first_range_of_days_and_for_each_range_once(
+        self, new_retailer: Retailer, instance: dg.DagsterInstance
+    ) -> None:
+        far = DAY + timedelta(days=sensors.LONGEST_GAP_DAYS + 5)
+        new_retailer.land("pos_sales", "a.csv", [sale(DAY), sale(DAY + timedelta(days=2)), sale(far)])
+        new_retailer.land("items", "items.csv", [{"item_id": "MILK"}])
+        ingest(new_retailer, "pos_sales", "items")
+        tick = Ticks(sensors.changed_days, new_retailer, instance)
+        first, second = tick()
+        masters = {feed.clean_table for feed in FEEDS.values() if feed.date_column is None}
+        assert selected(first) == {"clean.sales", *masters}
+        assert days(first) == (str(DAY), str(DAY + timedelta(days=2)))
+        assert selected(second) == {"clean.sales"}
+        assert days(second) == (str(far), str(far))
+        assert tick() == [], "nothing was written since"
+
+    def test_feeds_that_touch_the_same_days_share_a_run(
+        self, new_retailer: Retailer, instance: dg.DagsterInstance
+    ) -> None:
+        new_retailer.land("pos_sales", "a.csv", [sale(DAY)])
+        new_retailer.land(
+            "inventory", "a.csv", [{"as_of_date": DAY, "store_id": "S1", "item_id": "MILK", "on_hand": 3}]
+        )
+        ingest(new_retailer, "pos_sales", "inventory")
+        (request,) = Ticks(sensors.changed_days, new_retailer, instance)()
+        assert selected(request) >= {"clean.sales", "clean.inventory"}
+
+    def test_keys_of_requests_are_stable_until_something_new_arrives(
+        self, new_retailer: Retailer, instance: dg.DagsterInstance
+    ) -> None:
+        def keys() -> list[str | None]:
+            return [request.run_key for request in Ticks(sensors.changed_days, new_retailer, instance)()]
+
+        new_retailer.land("pos_sales", "a.csv", [sale(DAY)])
+        ingest(new_retailer, "pos_sales")
+        before = keys()
+        assert keys() == before
+        new_retailer.land("pos_sales", "b.csv", [sale(DAY, item_id="SOUP")])
+        ingest(new_retailer, "pos_sales")
+        assert not set(keys()) & set(before)
+
+    def test_waits_while_files_are_being_taken_in(self, new_retailer: Retailer, instance: dg.DagsterInstance) -> None:
+        new_retailer.land("pos_sales", "a.csv", [sale(DAY)])
+        ingest(new_retailer, "pos_sales")
+        tick = Ticks(sensors.changed_days, new_retailer, instance)
+
+        @dg.asset(key=["raw", "items"])
+        def items() -> None:
+            assert tick() == []
+
+        job = dg.Definitions(assets=[items]).resolve_implicit_global_asset_job_def()
+        assert job.execute_in_process(instance=instance, asset_selection=[items.key]).success
+        assert len(tick()) == 1
+
+    @pytest.mark.parametrize(
+        ("gaps", "expected"),
+        [
+            ([], []),
+            ([0], [(0, 0)]),
+            ([0, 1, 2], [(0, 2)]),
+            ([2, 0, 2], [(0, 2)]),
+            ([0, 7], [(0, 7)]),
+            ([0, 8], [(0, 0), (8, 8)]),
+            (range(0, 200, 10), [(day, day) for day in range(0, 200, 10)]),
+            (range(0, 210, 10), [(0, 200)]),
+        ],
+    )
+    def test_days_become_few_ranges(self, gaps: Sequence[int], expected: list[tuple[int, int]]) -> None:
+        found = sensors.ranges(DAY + timedelta(days=gap) for gap in gaps)
+        assert [((first - DAY).days, (last - DAY).days) for first, last in found] == expected
+
+
+class TestDriftHolds:
+    @staticmethod
+    def measure(retailer: Retailer, day: int, *, drifted: bool) -> None:
+        at, end = datetime(2026, 1, 1) + timedelta(days=day), DAY + timedelta(days=day)
+        row: dict[str, Any] = {
+            "run_id": f"run-{day}-{drifted}",
+            "table_name": "features.demand",
+            "column_name": "*",
+            "metric": "share_of_drifted_columns",
+            "value": 0.9 if drifted else 0.1,
+            "threshold": 0.5,
+            "drifted": drifted,
+            "reference_start": end,
+            "reference_end": end,
+            "current_start": end,
+            "current_end": end,
+            "note": None,
+            "measured_at": at,
+        }
+        table = TABLES["monitoring.data_drift"]
+        frame = pl.DataFrame([row], schema=table.polars_schema)
+        retailer.lake.commit([Append(table, frame)], Provenance(table.name, str(row["run_id"]), "1", ""))
+
+    def test_asks_once_drift_has_held_and_not_again_for_the_same_measurement(
+        self, new_retailer: Retailer, instance: dg.DagsterInstance
+    ) -> None:
+        tick = Ticks(sensors.drift_holds, new_retailer, instance)
+        assert tick() == []
+        new_retailer.lake.prepare()
+        assert tick() == []
+        self.measure(new_retailer, 1, drifted=True)
+        assert tick() == [], "one measurement is not enough"
+        self.measure(new_retailer, 2, drifted=True)
+        (request,) = tick()
+        assert request.partition_key is None
+        assert tick() == []
+        self.measure(new_retailer, 3, drifted=False)
+        assert tick() == []
+
+    def test_asks_for_every_shard(self, new_retailer: Retailer, instance: dg.DagsterInstance) -> None:
+        sharded = new_retailer.with_settings(forecast=ForecastSettings(shards=2))
+        sharded.lake.prepare()
+        for day in (1, 2):
+            self.measure(sharded, day, drifted=True)
+        requests = Ticks(sensors.drift_holds, sharded, instance)()
+        assert [request.partition_key for request in requests] == ["shard-0", "shard-1"]
+        assert len({request.run_key for request in requests}) == 2
