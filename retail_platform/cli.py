@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.table import Table as Grid
+from rich.text import Text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -96,7 +97,7 @@ def demo() -> None:
     facts = [
         *summary(lakehouse),
         ("seconds to write landing files", f"{loaded:.1f}"),
-        *((f"seconds to {step.name}", f"{step.seconds:.1f}") for step in steps),
+        *((f"seconds to {name}", f"{seconds:.1f}") for name, seconds in _seconds_by_name(steps).items()),
         ("seconds in all", f"{monotonic() - started:.1f}"),
     ]
     if len(steps) == 1:
@@ -195,6 +196,7 @@ def run(
               retail-platform run --select 'key:"clean/sales"' --partition 2017-03-01..2017-03-31
     """
     from retail_platform.orchestration.runner import bring_up_to_date, materialize
+    from retail_platform.orchestration.summary import forecast_report
 
     settings = _prepared()
     if partition and not select:
@@ -205,6 +207,8 @@ def run(
             steps = materialize(settings, select, days, shard, say)
         else:
             steps = bring_up_to_date(settings, _lakehouse(settings), say)
+            if len(steps) > 1:
+                forecast_report(_lakehouse(settings))
     _show_steps(steps)
 
 
@@ -403,6 +407,11 @@ def _write_demo_settings() -> None:
         place.write_text(DEMO_SETTINGS, encoding="utf-8")
 
 
+def _seconds_by_name(steps: "Sequence[Step]") -> dict[str, float]:
+    names = dict.fromkeys(step.name for step in steps)
+    return {name: sum(step.seconds for step in steps if step.name == name) for name in names}
+
+
 def _days_or_shard(partition: str | None) -> tuple[tuple[date, date] | None, str | None]:
     if partition is None:
         return None, None
@@ -413,6 +422,8 @@ def _days_or_shard(partition: str | None) -> tuple[tuple[date, date] | None, str
         if "-" in partition and not partition.startswith("shard-"):
             _stop(f"{partition} is neither a day (2017-03-01), a range of days (2017-03-01..2017-03-31) nor a shard")
         return None, partition
+    if days[0] > days[1]:
+        _stop(f"{partition}: the first day lies after the last")
     return days, None
 
 
@@ -444,7 +455,7 @@ def _show_report(report: "LoadReport") -> None:
     for feed, rows in sorted(report.rows_by_feed().items()):
         out.print(f"  {feed}: {rows:,} rows", highlight=False)
     for note in report.notes:
-        out.print(f"  {note}", highlight=False, soft_wrap=True)
+        out.print(f"  {note}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _show_steps(steps: "Sequence[Step]") -> None:
@@ -471,7 +482,8 @@ def _print_frame(frame: "pl.DataFrame", *, as_json: bool, empty: str = "") -> No
         for name in frame.columns:
             grid.add_column(name, overflow="fold")
         for row in frame.iter_rows():
-            grid.add_row(*(f"{value:,.4g}" if isinstance(value, float) else str(value) for value in row))
+            # Text, because a value with brackets in it is no markup.
+            grid.add_row(*(Text(f"{value:,.4g}" if isinstance(value, float) else str(value)) for value in row))
         out.print(grid)
 
 
@@ -482,7 +494,7 @@ def _plain(record: Any) -> dict[str, Any]:
 
 
 def _stop(sentence: str) -> NoReturn:
-    err.print(sentence, style="red", soft_wrap=True, highlight=False)
+    err.print(sentence, style="red", soft_wrap=True, highlight=False, markup=False)
     raise SystemExit(1)
 
 

@@ -86,6 +86,9 @@ class ReplenishmentSettings(_Settings):
     lead_time_days: int = Field(default=3, ge=0)
     review_period_days: int = Field(default=1, ge=1)
     case_pack: int = Field(default=1, ge=1)
+    stock_valid_days: int = Field(
+        default=1, ge=0, description="Stock counted longer before the forecast origin than this counts as not known"
+    )
     demand_autocorrelation: float = Field(
         default=0.2, ge=0, lt=1, description="Correlation of the forecast errors of successive days"
     )
@@ -182,7 +185,7 @@ def load_settings(environment: dict[str, str] | None = None, directory: Path | N
     variables.pop("RETAIL_CONFIG", None)
     values = _read_file(place)
     for variable, text in variables.items():
-        _put(values, variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"), text)
+        _put(values, variable, text)
     values["home"] = (directory / str(values.get("home", ".retail"))).absolute()
     try:
         return Settings.model_validate(values)
@@ -210,10 +213,17 @@ def _read_file(place: Path) -> dict[str, Any]:
         raise SettingsError(f"{place} is not TOML: {broken}") from None
 
 
-def _put(values: dict[str, Any], path: list[str], text: str) -> None:
-    for key in path[:-1]:
+def _put(values: dict[str, Any], variable: str, text: str) -> None:
+    path = _path_of(variable)
+    for depth, key in enumerate(path[:-1], start=1):
         values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"{'.'.join(path[:depth])} is given as one value, and {variable} as a part of it")
     values[path[-1]] = [part.strip() for part in text.split(",")] if _is_list(path) else text
+
+
+def _path_of(variable: str) -> list[str]:
+    return variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
 
 
 def _is_list(path: list[str]) -> bool:
@@ -224,8 +234,9 @@ def _explain(invalid: ValidationError, variables: dict[str, str], place: Path) -
     lines = []
     for error in invalid.errors():
         path = [str(part) for part in error["loc"]]
-        variable = ENVIRONMENT_PREFIX + "__".join(path).upper()
-        where = f"the variable {variable}" if variable in variables else str(place)
+        # A group that is unknown as a whole was given by the variables of its parts.
+        given = [variable for variable in variables if _path_of(variable)[: len(path)] == path]
+        where = f"the variable {', '.join(given)}" if given else str(place)
         if error["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown setting {'.'.join(path)}{_suggestion(path)}")
         else:

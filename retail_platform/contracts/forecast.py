@@ -83,8 +83,8 @@ class Registry(pa.DataFrameModel):
     folder: pl.String = column("Folder of the version, below the models folder")
     manifest_sha256: pl.String = column("SHA-256 of its manifest", str_matches=r"^[0-9a-f]{64}$")
     lake_snapshot: pl.Int64 = column("Snapshot of the lake that the features were read at")
-    wape: pl.Float64 = column("WAPE over the backtest", unit="share", ge=0)
-    naive_wape: pl.Float64 = column("WAPE of seasonal naive over the same folds", unit="share", ge=0)
+    wape: pl.Float64 = column("WAPE over the backtest; empty where nothing was sold", unit="share", ge=0, nullable=True)
+    naive_wape: pl.Float64 = column("WAPE of seasonal naive over the same folds", unit="share", ge=0, nullable=True)
 
 
 @table(
@@ -98,7 +98,7 @@ class Registry(pa.DataFrameModel):
 class BacktestForecasts(_Forecast):
     """What each model would have forecast at past cutoffs, beside what was sold."""
 
-    backtest_id: pl.String = column("Backtest run; the model version that it judges")
+    backtest_id: pl.String = column("Backtest; the model version of the run that made both")
     shard: pl.String = column("Group of stores")
     model: pl.String = column("Model judged: lightgbm, seasonal_naive, moving_average")
     cutoff: pl.Date = column("Last day that the model had seen")
@@ -116,7 +116,7 @@ class BacktestForecasts(_Forecast):
 class BacktestMetrics(pa.DataFrameModel):
     """Accuracy of each model at each cutoff of a backtest, in all and by segment."""
 
-    backtest_id: pl.String = column("Backtest run; the model version that it judges")
+    backtest_id: pl.String = column("Backtest; the model version of the run that made both")
     shard: pl.String = column("Group of stores")
     model: pl.String = column("Model judged")
     cutoff: pl.Date = column("Last day that the model had seen")

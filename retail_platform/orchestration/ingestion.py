@@ -45,7 +45,13 @@ def ingest_feed(lakehouse: Lakehouse, feed_name: str, run_id: str, progress: Pro
     files, ignored = discover(settings.landing, feed_name)
     result = Ingestion(feed_name, ignored=[f"{file.name}: {file.reason}" for file in ignored])
     for file in files:
-        file_id = content_hash(file.path)
+        try:
+            file_id = content_hash(file.path)
+        except OSError as error:
+            result.broken.append(
+                f"landing file {feed_name}/{file.name}: {error.strerror}; mend its rights or land it again"
+            )
+            continue
         # Two processes may find the same content, under one name or two: the lock makes check and commit one step.
         with table_locks(settings, [f"content-{file_id}"]):
             if _is_known(lakehouse, feed_name, file_id):

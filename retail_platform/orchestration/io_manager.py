@@ -86,8 +86,14 @@ def _write(table: Table, rows: Any, partitions: Sequence[str]) -> Write:
 def _slices(table: Table, rows: pl.DataFrame, partitions: Sequence[str]) -> Sequence[Mapping[str, Any]]:
     """The slices that this output replaces: those of its partitions, so that a day without rows becomes empty."""
     columns = list(table.replaced_by or ())
-    if not partitions or len(columns) > 1:
-        return rows.select(columns).unique().rows(named=True)
+    if SHARD in columns and not partitions:
+        # Not cut into shards: rows of an earlier cut must go as well.
+        columns.remove(SHARD)
+    found = rows.select(columns).unique().rows(named=True)
+    if SHARD in columns and len(columns) > 1:
+        return [{**values, SHARD: shard} for values in found for shard in (values[SHARD], WHOLE_PANEL)]
+    if not partitions:
+        return found
     if columns == [SHARD]:
         # Rows from the time before the stores were cut into shards would stand beside the new ones.
         return [{SHARD: shard} for shard in [*partitions, WHOLE_PANEL]]

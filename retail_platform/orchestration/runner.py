@@ -66,13 +66,24 @@ def bring_up_to_date(settings: Settings, lakehouse: Lakehouse, progress: Progres
     lakehouse.prepare()
     with instance_of(settings) as instance:
         raw = [dg.AssetKey(feed.raw_table.split(".")) for feed in FEEDS.values()]
-        steps = [_run(definitions, instance, "take in landing files", raw, {}, progress)]
-        for request in clean_requests(lakehouse, instance):
-            keys = list(request.asset_selection or ())
-            steps.append(_run(definitions, instance, "clean", keys, request.tags, progress))
+        steps: list[Step] = []
+        refused: RunFailed | None = None
+        try:
+            steps.append(_run(definitions, instance, "take in landing files", raw, {}, progress))
+        except RunFailed as broken:
+            # The other files were taken in; they must not wait until somebody has mended the broken one.
+            refused = broken
+        asked: set[str | None] = set()
+        while requests := [r for r in clean_requests(lakehouse, instance) if r.run_key not in asked]:
+            for request in requests:
+                asked.add(request.run_key)
+                keys = list(request.asset_selection or ())
+                steps.append(_run(definitions, instance, "clean", keys, request.tags, progress))
         repository = definitions.get_repository_def()
         stale = stale_keys(dg.AssetSelection.groups(*SCIENCE), repository, last_commits(lakehouse, instance))
         steps += _run_by_partition(definitions, instance, "forecast", stale, progress)
+    if refused:
+        raise refused
     return steps
 
 
@@ -114,12 +125,17 @@ def _run_by_partition(
     partitioned = next((graph.get(key).partitions_def for key in keys if graph.get(key).partitions_def), None)
     if partitioned is None:
         return [_run(definitions, instance, name, keys, {}, progress)]
-    steps = []
+    steps, made = [], set[dg.AssetKey]()
     for key in keys:
+        if key in made:
+            continue
+        # The tables of one step are made together or not at all.
+        together = sorted(graph.get(key).execution_set_asset_keys)
+        made.update(together)
         tags: list[dict[str, str]] = [{}]
         if graph.get(key).partitions_def:
             tags = [{"dagster/partition": partition} for partition in partitioned.get_partition_keys()]
-        steps += [_run(definitions, instance, name, [key], tag, progress) for tag in tags]
+        steps += [_run(definitions, instance, name, together, tag, progress) for tag in tags]
     return steps
 
 

@@ -6,20 +6,21 @@ a tick that is repeated asks for nothing twice.
 
 import hashlib
 import json
-from collections.abc import Iterable
-from datetime import date, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
 from retail_platform.contracts import FEEDS, Feed
 from retail_platform.lakehouse import LakeError, Lakehouse
 from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_names
-from retail_platform.orchestration.staleness import pending_days, stale_masters
+from retail_platform.orchestration.staleness import MASTERS, LastCommit, last_commits, pending_days, stale_masters
 from retail_platform.settings import Settings
 from retail_platform.sources.files import discover
 
 LONGEST_GAP_DAYS = 7
 MOST_RANGES = 20
+LONGEST_RUN = timedelta(hours=4)
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -72,9 +73,10 @@ def changed_days(
         return dg.SkipReason(f"no lake to read yet: {error}")
     if snapshot == context.cursor:
         return dg.SkipReason("nothing was written to the lake since the last look")
-    if _ingesting(context.instance):
-        # Items and stores that arrive with the sales they belong to must be there before the sales are judged.
-        return dg.SkipReason("landing files are being taken in; their days are asked for together afterwards")
+    if _under_way(context.instance):
+        # Items and stores that arrive with the sales they belong to must be there before the sales are judged, and
+        # days that are being cleaned must not be asked for a second time.
+        return dg.SkipReason("landing files are being taken in or cleaned; what is left is asked for afterwards")
     requests = clean_requests(lakehouse, context.instance)
     return dg.SensorResult(run_requests=requests, cursor=snapshot)
 
@@ -139,42 +141,54 @@ def _listing(settings: Settings, feed: str) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _ingesting(instance: dg.DagsterInstance) -> bool:
+def _under_way(instance: dg.DagsterInstance) -> bool:
+    """Whether a run of raw or clean tables is queued or running; one that began long ago counts as dead."""
     running = instance.get_runs(
         dg.RunsFilter(
+            created_after=datetime.now(UTC) - LONGEST_RUN,
             statuses=[
                 dg.DagsterRunStatus.QUEUED,
                 dg.DagsterRunStatus.NOT_STARTED,
                 dg.DagsterRunStatus.STARTING,
                 dg.DagsterRunStatus.STARTED,
-            ]
+            ],
         )
     )
-    return any(key.path[0] == "raw" for run in running for key in run.asset_selection or ())
+    return any(key.path[0] in {"raw", "clean"} for run in running for key in run.asset_selection or ())
 
 
 def clean_requests(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
-    """Runs that bring the clean tables up to date, each over one range of days.
+    """Runs that bring the clean tables up to date: the masters alone while one of them is stale, since sales must not
+    be judged by an old one; else one run for each range of days.
 
-    Masters go first, in the run with the first range, so that they are clean before what refers to them. The key of
-    a request changes only with what has arrived: a run that failed is not asked for again until something new has.
+    The key of a request changes only with what has arrived: a run that failed is not asked for again until something
+    new has.
     """
-    masters = [_clean_key(feed) for feed in stale_masters(lakehouse, instance)]
+    commits = last_commits(lakehouse, instance)
+    files = lakehouse.read("raw.ingested_files", columns=["file_id"]).to_series().sort()
+    arrived = hashlib.sha256("".join(files).encode()).hexdigest()[:16]
+    masters = [_clean_key(feed) for feed in stale_masters(commits)]
+    if masters:
+        return [dg.RunRequest(run_key=_run_key(arrived, masters, commits), asset_selection=masters)]
     days: dict[tuple[date, date], list[dg.AssetKey]] = {}
     for feed in FEEDS.values():
         if feed.date_column is not None:
-            for span in ranges(pending_days(lakehouse, feed)):
+            for span in ranges(pending_days(lakehouse, feed, commits)):
                 days.setdefault(span, []).append(_clean_key(feed))
-    files = lakehouse.read("raw.ingested_files", columns=["file_id"]).to_series().sort()
-    arrived = hashlib.sha256("".join(files).encode()).hexdigest()[:16]
-    requests = []
-    for (first, last), keys in sorted(days.items()):
-        key = f"{arrived}-{first}-{last}-{len(keys)}"
-        requests.append(dg.RunRequest(run_key=key, asset_selection=[*masters, *keys], tags=range_tags(first, last)))
-        masters = []
-    if masters:
-        requests.append(dg.RunRequest(run_key=f"{arrived}-masters", asset_selection=masters))
-    return requests
+    return [
+        dg.RunRequest(
+            run_key=f"{_run_key(arrived, keys, commits)}-{first}-{last}",
+            asset_selection=keys,
+            tags=range_tags(first, last),
+        )
+        for (first, last), keys in sorted(days.items())
+    ]
+
+
+def _run_key(arrived: str, keys: Sequence[dg.AssetKey], commits: Mapping[str, LastCommit]) -> str:
+    """What has arrived, what is asked for, and the masters by which it will be judged."""
+    judged_by = [commits[name].snapshot_id for name in MASTERS if name in commits]
+    return "-".join([arrived, *map(str, judged_by), *(key.path[-1] for key in keys)])
 
 
 def _clean_key(feed: Feed) -> dg.AssetKey:

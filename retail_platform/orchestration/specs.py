@@ -10,7 +10,6 @@ import dagster as dg
 
 from retail_platform.contracts import TABLES, Column, Table
 from retail_platform.governance.lineage import column_lineage
-from retail_platform.settings import Settings
 
 
 def asset_facts(name: str, *, code_version: str, kinds: Iterable[str] = ("polars", "duckdb")) -> dict[str, Any]:
@@ -59,11 +58,6 @@ def definition_metadata(table: Table) -> dict[str, Any]:
         ),
         "grain": ", ".join(table.grain),
     }
-
-
-def run_tags(settings: Settings) -> dict[str, str]:
-    """Tags that let a reader of a run see at which level it forecast."""
-    return {"retail/item_level": settings.forecast.item_level}
 
 
 def _table_column(table: Table, column: Column) -> dg.TableColumn:

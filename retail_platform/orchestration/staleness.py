@@ -17,6 +17,9 @@ from retail_platform.contracts import FEEDS, TABLES, Feed
 from retail_platform.lakehouse import Lakehouse
 
 CALENDAR = "clean.calendar"
+MASTERS = ("clean.items", "clean.stores")
+REFERRING = ("pos_sales", "inventory", "prices", "promotions")
+"""Feeds whose rows name an item or a store of the masters."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,20 @@ class LastCommit:
     code_version: str
 
 
-def pending_days(lakehouse: Lakehouse, feed: Feed) -> list[date]:
+def pending_days(lakehouse: Lakehouse, feed: Feed, commits: Mapping[str, LastCommit]) -> list[date]:
     """Business days of a feed whose raw rows are not all clean, rejected or duplicate, oldest first.
 
-    A late or corrected file adds raw rows to its days; they stay pending until they have been cleaned again.
+    A late or corrected file adds raw rows to its days; they stay pending until they have been cleaned again. So do
+    days with rows that referred to an unknown item or store, once the masters are newer than the cleaning.
     """
+    if _older(commits, feed.clean_table, MASTERS):
+        rejected = lakehouse.query(
+            "SELECT DISTINCT partition_date FROM quarantine.rejected_rows WHERE feed = ? "
+            "AND len(list_filter(reasons, reason -> contains(reason, ' is not in clean.'))) > 0",
+            [feed.name],
+        )
+    else:
+        rejected = pl.DataFrame({"partition_date": []}, schema={"partition_date": pl.Date})
     days = lakehouse.query(
         f"""
         WITH counted AS (
@@ -44,7 +56,7 @@ def pending_days(lakehouse: Lakehouse, feed: Feed) -> list[date]:
         """,
         [feed.name],
     )
-    return days.to_series().to_list()
+    return sorted({*days.to_series(), *rejected.to_series()})
 
 
 def last_commits(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> dict[str, LastCommit]:
@@ -66,17 +78,21 @@ def last_commits(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> dict[str
     return found
 
 
-def stale_masters(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[Feed]:
+def stale_masters(commits: Mapping[str, LastCommit]) -> list[Feed]:
     """Feeds without daily partitions whose clean table is older than their raw one, or was never written.
 
     A feed that never arrived counts only until the first cleaning; the calendar shows whether there was one, for it
-    always has rows: the public holidays.
+    always has rows: the public holidays. Items and stores come before what refers to them.
     """
-    commits = last_commits(lakehouse, instance)
     feeds = [feed for feed in FEEDS.values() if feed.date_column is None]
     if CALENDAR in commits:
         feeds = [feed for feed in feeds if feed.raw_table in commits]
-    return [feed for feed in feeds if _older(commits, feed.clean_table, [feed.raw_table])]
+    stale = [feed for feed in feeds if _older(commits, feed.clean_table, _sources(feed))]
+    return [feed for feed in stale if feed.clean_table in MASTERS] or stale
+
+
+def _sources(feed: Feed) -> list[str]:
+    return [feed.raw_table, *(MASTERS if feed.name in REFERRING else ())]
 
 
 def stale_keys(

@@ -349,7 +349,7 @@ def _csv_batches(file: LandingFile, settings: FeedSettings, header: list[str]) -
             return
         raise _broken_csv(file, ragged, damage) from None
     if isinstance(value, str) and value.endswith(("\n", "\r")):
-        problem = f"a quotation mark in the last column is never closed: {value[:40]!r}"
+        problem = f"a quotation mark in the column {header[-1]} is never closed"
         raise BrokenFile(file, [problem], "Close it, or double a quotation mark that belongs to the text.")
 
 

@@ -20,11 +20,11 @@ from retail_platform.governance.customer_key import customer_key
 from retail_platform.lakehouse import Lakehouse, Provenance, ReplaceSlices, ReplaceTable, Write
 from retail_platform.orchestration.partitions import business_days, days_of_run
 from retail_platform.orchestration.specs import asset_facts
+from retail_platform.orchestration.staleness import REFERRING
 from retail_platform.settings import Settings
 
 CHUNK_ROWS = 1_000_000
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_REFERRING = ("pos_sales", "inventory", "prices", "promotions")
 
 
 @dataclass
@@ -59,7 +59,7 @@ def clean_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
 def _clean_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
     deps = [feed.raw_table.split(".")]
-    if feed.name in _REFERRING:
+    if feed.name in REFERRING:
         deps += [["clean", "items"], ["clean", "stores"]]
     by_day = feed.date_column is not None
 
@@ -71,6 +71,12 @@ def _clean_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
     )
     def clean(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult[None]:
         days = days_of_run(context) if by_day else None
+        if by_day and days is None:
+            raise dg.Failure(
+                f"{feed.clean_table} is cut into business days and the run names none that it knows; name days from "
+                f"{lakehouse.settings.start_date} to today",
+                allow_retries=False,
+            )
         account = _clean_days(context, lakehouse, feed, days) if days else _clean_all(context, lakehouse, feed)
         _report_quarantine(context, lakehouse)
         return dg.MaterializeResult(metadata=_metadata(feed, account, days))
@@ -140,7 +146,7 @@ def _cleaned(lakehouse: Lakehouse, feed: Feed, raw: pl.DataFrame, references: Re
 
 def _references(lakehouse: Lakehouse, feed: Feed) -> References:
     """Known items and stores; a master that never arrived is not held against the rows that refer to it."""
-    if feed.name not in _REFERRING:
+    if feed.name not in REFERRING:
         return References()
     items = lakehouse.read("clean.items", columns=["item_id", "category", "department"])
     stores = lakehouse.read("clean.stores", columns=["store_id"])

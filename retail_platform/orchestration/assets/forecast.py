@@ -19,7 +19,7 @@ from retail_platform.orchestration.assets.features import forecast_version, last
 from retail_platform.orchestration.assets.model import read_backtest, read_panel
 from retail_platform.orchestration.automation import refresh_on_new_data, refresh_once_there_is
 from retail_platform.orchestration.io_manager import commit_metadata
-from retail_platform.orchestration.partitions import on_every_day, shard_of_run, shards
+from retail_platform.orchestration.partitions import WHOLE_PANEL, on_every_day, shard_of_run, shards
 from retail_platform.orchestration.pictures import png
 from retail_platform.orchestration.specs import asset_facts
 from retail_platform.settings import Settings
@@ -27,9 +27,6 @@ from retail_platform.settings import Settings
 NAIVE = "seasonal_naive"
 RECENT_DAYS = 2 * 366 + 28
 """What a forecast reads of the past: the statistics reach back two years, and no further."""
-
-STOCK_DAYS = 14
-"""Stock counted longer ago than this before the origin says nothing about today's."""
 
 SIMULATED_PREFIX = "simulated-"
 
@@ -49,11 +46,12 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult[None]:
         from retail_platform.forecasting.training import make_forecast, train
 
-        shard, origin, now = shard_of_run(context), last_known_day(lakehouse), _now()
+        shard, now = shard_of_run(context), _now()
+        origin = panel_origin(lakehouse, shard)
         panel, history = read_panel(lakehouse, shard, origin - timedelta(days=RECENT_DAYS))
         in_force = model_in_force(lakehouse, shard)
-        if in_force is None or in_force["stage"] != "champion":
-            reason = "no model has been trained" if in_force is None else str(in_force["reason"])
+        reason = _why_not(in_force, settings)
+        if in_force is None or reason:
             _, errors, _ = read_backtest(lakehouse, shard)
             model, model_version = train(panel, history, errors, settings.forecast, model=NAIVE), NAIVE
             alerts = alert(
@@ -76,7 +74,7 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         )
         table = TABLES["forecast.demand"]
         writes: list[Write] = [
-            ReplaceSlices(table, table.validate(forecast), [{"forecast_origin": origin, "shard": shard}]),
+            ReplaceSlices(table, table.validate(forecast), slices_of_origin(origin, shard)),
             Append(TABLES["monitoring.alerts"], alerts),
         ]
         commit = lakehouse.commit(writes, Provenance(table.name, context.run.run_id, version, shard))
@@ -105,11 +103,12 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult[pl.DataFrame]:
         from retail_platform.replenishment.orders import propose_orders
 
-        shard, origin = shard_of_run(context), last_known_day(lakehouse)
+        shard = shard_of_run(context)
+        origin = panel_origin(lakehouse, shard)
         forecast = lakehouse.read(
             "forecast.demand", where="forecast_origin = ? AND shard = ?", parameters=[origin, shard]
         )
-        stock, simulated = _latest_stock(lakehouse, origin)
+        stock, simulated = _latest_stock(lakehouse, origin, settings.replenishment.stock_valid_days)
         items = lakehouse.read("clean.items")
         orders = propose_orders(
             forecast,
@@ -195,6 +194,36 @@ def model_in_force(lakehouse: Lakehouse, shard: str) -> dict[str, Any] | None:
     return rows.row(0, named=True) if rows.height else None
 
 
+def panel_origin(lakehouse: Lakehouse, shard: str) -> date:
+    """The last day whose sales the panel of a shard knows: what a forecast starts from.
+
+    Not the last day of clean.sales, which may have moved on since the panel was made.
+    """
+    day = lakehouse.query("SELECT max(date) FROM features.demand WHERE units IS NOT NULL AND shard = ?", [shard]).item()
+    return last_known_day(lakehouse) if day is None else date.fromisoformat(str(day))
+
+
+def slices_of_origin(origin: date, shard: str) -> list[dict[str, date | str]]:
+    """What a forecast of a shard replaces: its own rows of the origin, and those of another cut of the stores."""
+    if shard == WHOLE_PANEL:
+        return [{"forecast_origin": origin}]
+    return [{"forecast_origin": origin, "shard": name} for name in (shard, WHOLE_PANEL)]
+
+
+def _why_not(in_force: dict[str, Any] | None, settings: Settings) -> str | None:
+    """Why the newest model may not be published; null where it may."""
+    from retail_platform.lakehouse.model_store import load_model
+
+    if in_force is None:
+        return "no model has been trained"
+    if in_force["stage"] != "champion":
+        return str(in_force["reason"])
+    _, manifest = load_model(settings.models, str(in_force["model_version"]))
+    if manifest["code_version"] != forecast_version(settings):
+        return f"model {in_force['model_version']} was trained under other forecast settings or by other code"
+    return None
+
+
 def load_version(settings: Settings, row: dict[str, Any]) -> Any:
     """The trained model of a registry row, every file checked against the manifest that the row names."""
     from retail_platform.forecasting.training import TrainedModel
@@ -211,12 +240,12 @@ def load_version(settings: Settings, row: dict[str, Any]) -> Any:
     return TrainedModel.from_files(files)
 
 
-def _latest_stock(lakehouse: Lakehouse, origin: date) -> tuple[pl.DataFrame, bool]:
-    """The latest stock of each store and item known at the origin, and whether it is simulated."""
+def _latest_stock(lakehouse: Lakehouse, origin: date, valid_days: int) -> tuple[pl.DataFrame, bool]:
+    """The latest stock of each store and item that still tells the stock at the origin, and whether it is simulated."""
     stock = lakehouse.query(
         "SELECT * FROM clean.inventory WHERE as_of_date BETWEEN ? AND ? "
         "QUALIFY row_number() OVER (PARTITION BY store_id, item_id ORDER BY as_of_date DESC) = 1",
-        [origin - timedelta(days=STOCK_DAYS), origin],
+        [origin - timedelta(days=valid_days), origin],
     )
     files = lakehouse.read("raw.ingested_files", columns=["file_id", "file_name"])
     of_stock = files.filter(pl.col("file_id").is_in(stock["source_file_id"].unique().implode()))

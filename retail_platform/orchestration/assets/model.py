@@ -4,6 +4,7 @@ Here: what is read, which folder a version goes to, and the row that records it.
 measured (`forecasting/`).
 """
 
+import math
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from importlib.metadata import version as library_version
@@ -63,7 +64,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         frames = backtest_tables(result, backtest_id=backtest_id, shard=shard, computed_at=now)
         for name, frame in zip(_BACKTEST, frames, strict=True):
             yield dg.MaterializeResult(
-                asset_key=name.split("."), value=frame, metadata=_backtest_metadata(frames[1], backtest_id)
+                asset_key=name.split("."), value=frame, metadata=_backtest_metadata(demand, *frames)
             )
 
     @dg.asset(
@@ -79,14 +80,15 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from retail_platform.lakehouse.model_store import save_model
 
         shard, snapshot = shard_of_run(context), lakehouse.snapshot_id()
-        version_name, errors, metrics = read_backtest(lakehouse, shard)
-        if version_name is None:
+        backtest_id, errors, metrics = read_backtest(lakehouse, shard)
+        if backtest_id is None:
             nothing = "no backtest to judge a model by, so none is trained; seasonal naive is published"
             return dg.MaterializeResult(
                 value=TABLES["model.registry"].empty(),
                 metadata={"missing": nothing},
             )
-        demand, history = read_panel(lakehouse, shard)
+        demand, history = read_panel(lakehouse, shard, at=snapshot)
+        version_name = _version_name(demand, shard, context.run.run_id)
         gate = beats_naive(metrics)
         model = train(demand, history, errors, settings.forecast, progress=context.log.info)
         manifest = {
@@ -100,7 +102,12 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "code_version": version,
             "libraries": {name: library_version(name) for name in _LIBRARIES},
             "run_id": context.run.run_id,
-            "backtest": {"wape": gate.wape, "naive_wape": gate.naive_wape, "verdict": gate.text},
+            "backtest": {
+                "backtest_id": backtest_id,
+                "wape": _number(gate.wape),
+                "naive_wape": _number(gate.naive_wape),
+                "verdict": gate.text,
+            },
         }
         sha256 = save_model(settings.models, version_name, model.files(), manifest)
         row: dict[str, Any] = {
@@ -114,8 +121,8 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "folder": version_name,
             "manifest_sha256": sha256,
             "lake_snapshot": snapshot,
-            "wape": gate.wape,
-            "naive_wape": gate.naive_wape,
+            "wape": _number(gate.wape),
+            "naive_wape": _number(gate.naive_wape),
         }
         return dg.MaterializeResult(
             value=pl.DataFrame([row], schema=TABLES["model.registry"].polars_schema),
@@ -138,7 +145,8 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 )
 def beats_seasonal_naive(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.AssetCheckResult:
     newest = lakehouse.query(
-        "SELECT shard, model_version, wape < naive_wape AS beats, reason FROM model.registry "
+        "SELECT shard, model_version, coalesce(wape < naive_wape, false) AS beats, reason "
+        "FROM model.registry "
         "WHERE stage IN ('champion', 'rejected') "
         "QUALIFY row_number() OVER (PARTITION BY shard ORDER BY changed_at DESC) = 1"
     )
@@ -150,12 +158,16 @@ def beats_seasonal_naive(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.AssetChec
     )
 
 
-def read_panel(lakehouse: Lakehouse, shard: str, since: date | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Demand panel and history of a shard, all of it or from a day on."""
+def read_panel(
+    lakehouse: Lakehouse, shard: str, since: date | None = None, at: int | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Demand panel and history of a shard, all of it or from a day on, as of a snapshot where one is named."""
     day = since or date.min
     return (
-        lakehouse.read("features.demand", where="shard = ? AND date >= ?", parameters=[shard, day]),
-        lakehouse.read("features.demand_history", where="shard = ? AND as_of_date >= ?", parameters=[shard, day]),
+        lakehouse.read("features.demand", where="shard = ? AND date >= ?", parameters=[shard, day], at=at),
+        lakehouse.read(
+            "features.demand_history", where="shard = ? AND as_of_date >= ?", parameters=[shard, day], at=at
+        ),
     )
 
 
@@ -176,16 +188,21 @@ def read_backtest(lakehouse: Lakehouse, shard: str) -> tuple[str | None, pl.Data
     return backtest_id, errors, metrics
 
 
-def _backtest_metadata(metrics: pl.DataFrame, backtest_id: str) -> dict[str, Any]:
-    from retail_platform.forecasting.charts import backtest_chart
+def _backtest_metadata(demand: pl.DataFrame, forecasts: pl.DataFrame, metrics: pl.DataFrame) -> dict[str, Any]:
+    from retail_platform.forecasting.charts import backtest_chart, forecast_chart
 
+    last = forecasts.select(pl.col("cutoff").max()).item()
     overall = metrics.filter(pl.col("segment") == "all").group_by("model", "metric").agg(pl.col("value").mean())
     table = overall.pivot("metric", index="model", values="value").sort("model")
     return {
-        "backtest_id": backtest_id,
+        "backtest_id": metrics["backtest_id"][0],
         "cutoffs": [str(day) for day in metrics["cutoff"].unique().sort()],
         "accuracy": dg.MetadataValue.md(_markdown(table)),
         "chart": png(backtest_chart(metrics), "WAPE of each model at each cutoff"),
+        "forecast_against_actual": png(
+            forecast_chart(demand, forecasts.filter((pl.col("model") == "lightgbm") & (pl.col("cutoff") == last))),
+            f"What LightGBM forecast from {last} and what was then sold, largest series",
+        ),
     }
 
 
@@ -197,6 +214,11 @@ def _markdown(frame: pl.DataFrame) -> str:
 
 def _cell(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _number(value: float) -> float | None:
+    """A figure that is not defined, such as the WAPE of days without a sale, is none at all."""
+    return value if math.isfinite(value) else None
 
 
 def _version_name(demand: pl.DataFrame, shard: str, run_id: str) -> str:

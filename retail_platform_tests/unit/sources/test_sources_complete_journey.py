@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from retail_platform.sources import complete_journey
-from retail_platform.sources.complete_journey import load_complete_journey
+from retail_platform.sources.complete_journey import STOCK_MINIMUM_SELLING_DAYS, load_complete_journey
 from retail_platform.sources.landing import LandingError, LoadReport
 
 pytestmark = pytest.mark.skipif(
@@ -138,7 +138,9 @@ def test_stock_is_of_categories_and_daily_from_the_first_sale_on(
             pl.col("business_date").min().str.to_date().alias("first_sale"),
         )
     )
-    regular = selling.filter(pl.col("days") >= 30, pl.col("category").is_not_null()).rename({"category": "item_id"})
+    regular = selling.filter(pl.col("days") >= STOCK_MINIMUM_SELLING_DAYS, pl.col("category").is_not_null()).rename(
+        {"category": "item_id"}
+    )
     matched = days.join(regular, on=["store_id", "item_id"], how="full")
     assert matched.null_count().sum_horizontal().item() == 0
     assert (matched["first"] == matched["first_sale"]).all()

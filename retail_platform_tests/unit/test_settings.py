@@ -1,0 +1,134 @@
+"""Settings: what wins over what, and what is refused with the place and the remedy."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from retail_platform.settings import ForecastSettings, Settings, SettingsError, configuration_file, load_settings
+
+
+def write(file: Path, text: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_without_file_and_variables_there_are_the_defaults(tmp_path: Path) -> None:
+    settings = load_settings({}, tmp_path)
+    assert settings == Settings(home=tmp_path / ".retail")
+    assert settings.forecast.horizon_days == 28
+
+
+def test_a_file_wins_over_defaults_and_a_variable_over_the_file(tmp_path: Path) -> None:
+    write(tmp_path / "retail.toml", 'country = "DE"\n[forecast]\ntrees = 10\nleaves = 20\n')
+    settings = load_settings({"RETAIL_FORECAST__TREES": "30"}, tmp_path)
+    assert (settings.country, settings.forecast.leaves, settings.forecast.trees) == ("DE", 20, 30)
+    assert settings.forecast.horizon_days == ForecastSettings().horizon_days
+
+
+def test_the_file_of_the_home_wins_over_that_of_the_directory_and_a_named_one_over_both(tmp_path: Path) -> None:
+    write(tmp_path / "retail.toml", 'country = "DE"')
+    assert load_settings({}, tmp_path).country == "DE"
+    of_home = write(tmp_path / "home" / "retail.toml", 'country = "FR"')
+    assert load_settings({"RETAIL_HOME": "home"}, tmp_path).country == "FR"
+    assert configuration_file({"RETAIL_HOME": "home"}, tmp_path) == of_home
+    named = write(tmp_path / "own.toml", 'country = "IT"')
+    assert load_settings({"RETAIL_HOME": "home", "RETAIL_CONFIG": str(named)}, tmp_path).country == "IT"
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"RETAIL_CONFIG names .*nowhere\.toml, which is not a file"):
+        load_settings({"RETAIL_CONFIG": "nowhere.toml"}, tmp_path)
+
+
+def test_text_of_variables_becomes_the_types_of_the_settings(tmp_path: Path) -> None:
+    variables = {
+        "RETAIL_START_DATE": "2016-02-29",
+        "RETAIL_FORECAST__HORIZON_BLOCKS": "7, 28",
+        "RETAIL_FORECAST__EXCLUDED_CATEGORIES": "FUEL, COUPONS",
+        "RETAIL_REPLENISHMENT__SERVICE_LEVEL": "0.9",
+        "RETAIL_FEEDS__POS_SALES__DELIMITER": ";",
+    }
+    settings = load_settings(variables, tmp_path)
+    assert settings.start_date == date(2016, 2, 29)
+    assert settings.forecast.horizon_blocks == (7, 28)
+    assert settings.forecast.excluded_categories == ("FUEL", "COUPONS")
+    assert settings.replenishment.service_level == 0.9
+    assert settings.feed("pos_sales").delimiter == ";"
+    assert settings.feed("items").delimiter == ","
+
+
+def test_variables_of_other_programs_are_none_of_our_business(tmp_path: Path) -> None:
+    assert load_settings({"HOME": "x", "RETAILER": "x"}, tmp_path) == load_settings({}, tmp_path)
+
+
+def test_every_mistake_is_named_at_once_with_its_place_and_a_suggestion(tmp_path: Path) -> None:
+    file = write(tmp_path / "retail.toml", 'contry = "DE"\n[forecast]\nhorizon_day = 14\nleaves = "many"\n')
+    with pytest.raises(SettingsError) as refused:
+        load_settings({"RETAIL_FORECAST__TREES": "-3"}, tmp_path)
+    message = str(refused.value)
+    for words in (
+        f"{file}: unknown setting contry; did you mean country?",
+        f"{file}: unknown setting forecast.horizon_day; did you mean horizon_days?",
+        f"{file}: forecast.leaves: ",
+        "the variable RETAIL_FORECAST__TREES: forecast.trees: ",
+    ):
+        assert words in message
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"RETAIL_FORCAST__TREES": "3"}, "the variable RETAIL_FORCAST__TREES: unknown setting forcast"),
+        ({"RETAIL_FORECAST__TRES": "3"}, "RETAIL_FORECAST__TRES: unknown setting forecast.tres; did you mean trees?"),
+        ({"RETAIL_CATALOG": "mysql://x"}, "catalog must be 'sqlite' or a postgres:// address"),
+        ({"RETAIL_FORECAST__HORIZON_BLOCKS": "14,7"}, "horizon_blocks must be ascending positive days"),
+        ({"RETAIL_FEEDS__SALES__DELIMITER": ";"}, "unknown feed sales; known are pos_sales, "),
+        ({"RETAIL_FEEDS__ITEMS__COLUMNS__SKU": "x"}, "feed items has no column sku; it has item_id, "),
+        ({"RETAIL_DRIFT__SHARE_OF_COLUMNS": "1.5"}, "drift.share_of_columns: "),
+        ({"RETAIL_START_DATE": "yesterday"}, "start_date: "),
+        ({"RETAIL_FORECAST": "3"}, "the variable RETAIL_FORECAST: forecast: "),
+        ({"RETAIL_FORECAST": "3", "RETAIL_FORECAST__TREES": "3"}, "forecast is given as one value"),
+    ],
+)
+def test_a_mistake_in_a_variable_is_named_with_the_variable(
+    tmp_path: Path, variables: dict[str, str], words: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings(variables, tmp_path)
+    assert words in str(refused.value)
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path / "retail.toml", "country = Germany")
+    with pytest.raises(SettingsError, match=f"{file} is not TOML"):
+        load_settings({}, tmp_path)
+
+
+def test_a_refused_setting_does_not_show_a_secret(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings({"RETAIL_CATALOG": "mysql://user:secret@host/x", "RETAIL_CUSTOMER_KEY": "secret"}, tmp_path)
+    assert "secret" not in str(refused.value)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Settings().country = "DE"
+
+
+def test_everything_written_lies_below_the_home() -> None:
+    settings = Settings(home=Path("somewhere"))
+    places = (settings.landing, settings.lake_data, settings.catalog_file, settings.models, settings.reports)
+    assert {place.parent for place in (*places, settings.dagster_home)} == {settings.home}
+
+
+@given(name=st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=20), value=st.text(max_size=5))
+def test_no_unknown_setting_is_passed_over(name: str, value: str) -> None:
+    if name in Settings.model_fields or "__" in name or name == "config":
+        return
+    with pytest.raises(SettingsError, match="unknown setting"):
+        load_settings({f"RETAIL_{name.upper()}": value}, Path("no-such-folder"))
