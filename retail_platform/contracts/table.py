@@ -215,13 +215,13 @@ def _rule_of_check(name: str, check: pa.Check) -> RowRule:
     value, facts = pl.col(name), check.statistics or {}
     match check.name:
         case "greater_than_or_equal_to":
-            holds, words = value >= facts["min_value"], f"at least {facts['min_value']}"
+            holds, words = value >= facts["min_value"], f"at least {facts['min_value']:g}"
         case "greater_than":
-            holds, words = value > facts["min_value"], f"more than {facts['min_value']}"
+            holds, words = value > facts["min_value"], f"more than {facts['min_value']:g}"
         case "less_than_or_equal_to":
-            holds, words = value <= facts["max_value"], f"at most {facts['max_value']}"
+            holds, words = value <= facts["max_value"], f"at most {facts['max_value']:g}"
         case "less_than":
-            holds, words = value < facts["max_value"], f"less than {facts['max_value']}"
+            holds, words = value < facts["max_value"], f"less than {facts['max_value']:g}"
         case "isin":
             allowed = list(facts["allowed_values"])
             holds, words = value.is_in(allowed), "one of " + ", ".join(map(str, allowed))

@@ -40,6 +40,8 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
         ],
         asset_checks=[*table_checks(), beats_seasonal_naive, *forecast_checks()],
         sensors=sensors(),
+        # Starting a process takes longer than most steps: a run is one process, unless shards are to run side by side.
+        executor=dg.in_process_executor if settings.forecast.shards == 1 else dg.multiprocess_executor,
         resources={
             "settings": settings,
             "lakehouse": lakehouse,

@@ -17,6 +17,7 @@ import dagster as dg
 from retail_platform.contracts import FEEDS
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.build import build_definitions
+from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_names
 from retail_platform.orchestration.sensors import clean_requests, range_tags
 from retail_platform.orchestration.staleness import last_commits, stale_keys
 from retail_platform.settings import Settings
@@ -93,14 +94,19 @@ def materialize(
     """Materialize a selection, in Dagster's selection syntax, whether it is up to date or not."""
     definitions = build_definitions(settings)
     graph = definitions.get_repository_def().asset_graph
-    chosen = dg.AssetSelection.from_string(selection).resolve(graph)
+    try:
+        chosen = dg.AssetSelection.from_string(selection).resolve(graph)
+    except dg.DagsterError as error:
+        raise RunFailed(f"{selection} cannot be read as a selection of assets ({error}); try 'group:clean'") from None
     keys = [key for key in graph.toposorted_asset_keys if key in chosen and graph.get(key).is_materializable]
     if not keys:
         raise RunFailed(f"no asset matches the selection {selection!r}; try for example 'group:clean'")
+    if partition and partition not in shard_names(settings):
+        raise RunFailed(f"there is no shard {partition}; the settings know {', '.join(shard_names(settings))}")
     with instance_of(settings) as instance:
         if days:
             return [_run(definitions, instance, selection, keys, range_tags(*days), progress)]
-        if partition:
+        if partition and partition != WHOLE_PANEL:
             return [_run(definitions, instance, selection, keys, {"dagster/partition": partition}, progress)]
         by_day = [str(key.to_user_string()) for key in keys if _is_daily(definitions, key)]
         if by_day:

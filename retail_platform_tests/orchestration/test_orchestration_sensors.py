@@ -14,7 +14,7 @@ from retail_platform.lakehouse import Append, Provenance
 from retail_platform.orchestration import sensors
 from retail_platform.orchestration.ingestion import ingest_feed
 from retail_platform.settings import ForecastSettings
-from retail_platform_tests.orchestration.conftest import Retailer
+from retail_platform_tests.orchestration.conftest import Retailer, run_in_process
 
 
 class Ticks:
@@ -64,6 +64,13 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 DAY = date(2017, 3, 1)
+MASTERS = {feed.clean_table for feed in FEEDS.values() if feed.date_column is None}
+
+
+def clean_masters(retailer: Retailer, instance: dg.DagsterInstance) -> None:
+    """Run what comes before any day is asked for."""
+    keys = [dg.AssetKey(name.split(".")) for name in sorted(MASTERS)]
+    assert run_in_process(retailer, instance, keys).success
 
 
 class TestLandingFiles:
@@ -104,7 +111,7 @@ class TestChangedDays:
     def test_waits_for_a_lake(self, new_retailer: Retailer, instance: dg.DagsterInstance) -> None:
         assert Ticks(sensors.changed_days, new_retailer, instance)() == []
 
-    def test_asks_for_the_masters_with_the_first_range_of_days_and_for_each_range_once(
+    def test_asks_for_the_masters_alone_and_then_for_each_range_of_days_once(
         self, new_retailer: Retailer, instance: dg.DagsterInstance
     ) -> None:
         far = DAY + timedelta(days=sensors.LONGEST_GAP_DAYS + 5)
@@ -112,9 +119,12 @@ class TestChangedDays:
         new_retailer.land("items", "items.csv", [{"item_id": "MILK"}])
         ingest(new_retailer, "pos_sales", "items")
         tick = Ticks(sensors.changed_days, new_retailer, instance)
+        for masters in ({"clean.items", "clean.stores"}, MASTERS - {"clean.items", "clean.stores"}):
+            (asked,) = tick()
+            assert selected(asked) == masters
+            assert run_in_process(new_retailer, instance, list(asked.asset_selection or ())).success
         first, second = tick()
-        masters = {feed.clean_table for feed in FEEDS.values() if feed.date_column is None}
-        assert selected(first) == {"clean.sales", *masters}
+        assert selected(first) == {"clean.sales"}
         assert days(first) == (str(DAY), str(DAY + timedelta(days=2)))
         assert selected(second) == {"clean.sales"}
         assert days(second) == (str(far), str(far))
@@ -128,6 +138,7 @@ class TestChangedDays:
             "inventory", "a.csv", [{"as_of_date": DAY, "store_id": "S1", "item_id": "MILK", "on_hand": 3}]
         )
         ingest(new_retailer, "pos_sales", "inventory")
+        clean_masters(new_retailer, instance)
         (request,) = Ticks(sensors.changed_days, new_retailer, instance)()
         assert selected(request) >= {"clean.sales", "clean.inventory"}
 
@@ -139,6 +150,7 @@ class TestChangedDays:
 
         new_retailer.land("pos_sales", "a.csv", [sale(DAY)])
         ingest(new_retailer, "pos_sales")
+        clean_masters(new_retailer, instance)
         before = keys()
         assert keys() == before
         new_retailer.land("pos_sales", "b.csv", [sale(DAY, item_id="SOUP")])
@@ -157,6 +169,28 @@ class TestChangedDays:
         job = dg.Definitions(assets=[items]).resolve_implicit_global_asset_job_def()
         assert job.execute_in_process(instance=instance, asset_selection=[items.key]).success
         assert len(tick()) == 1
+
+    def test_rows_rejected_for_an_unknown_item_are_judged_again_when_the_item_arrives(
+        self, new_retailer: Retailer, instance: dg.DagsterInstance
+    ) -> None:
+        def run_all() -> None:
+            tick = Ticks(sensors.changed_days, new_retailer, instance)
+            while asked := tick():
+                for request in asked:
+                    keys = list(request.asset_selection or ())
+                    assert run_in_process(new_retailer, instance, keys, request.tags).success
+
+        new_retailer.land("items", "items.csv", [{"item_id": "MILK"}])
+        new_retailer.land("pos_sales", "a.csv", [sale(DAY), sale(DAY, item_id="SOUP")])
+        ingest(new_retailer, "pos_sales", "items")
+        run_all()
+        assert new_retailer.counts()["quarantine.rejected_rows"] == 1
+        new_retailer.land("items", "more.csv", [{"item_id": "SOUP"}])
+        ingest(new_retailer, "items")
+        run_all()
+        counts = new_retailer.counts()
+        assert counts["quarantine.rejected_rows"] == 0
+        assert counts["clean.sales"] == 2
 
     @pytest.mark.parametrize(
         ("gaps", "expected"),

@@ -1,0 +1,280 @@
+"""The command line: help with an example, one sentence for a user's mistake, JSON for programs."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from retail_platform.cli import app, main
+from retail_platform.doctor import examine
+from retail_platform_tests.orchestration.conftest import SIMULATION, Retailer
+
+
+def commands(of: typer.Typer, *before: str) -> Iterator[tuple[str, ...]]:
+    for command in of.registered_commands:
+        assert command.callback is not None
+        yield (*before, command.name or command.callback.__name__)
+    for group in of.registered_groups:
+        assert group.typer_instance is not None
+        assert group.name is not None
+        yield from commands(group.typer_instance, *before, group.name)
+
+
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of `retail-platform WORDS`, in this process."""
+    monkeypatch.setattr(sys, "argv", ["retail-platform", *words])
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+class Shell:
+    """`retail-platform` with the settings of a retailer."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+        self.capsys, self.monkeypatch = capsys, monkeypatch
+        for name in list(os.environ):
+            if name.startswith("RETAIL_"):
+                monkeypatch.delenv(name)
+        monkeypatch.chdir(directory)
+        self.home = directory / "home"
+        monkeypatch.setenv("RETAIL_HOME", str(self.home))
+
+    def use(self, retailer: Retailer) -> "Shell":
+        self.home = retailer.settings.home
+        self.monkeypatch.setenv("RETAIL_HOME", str(self.home))
+        self.monkeypatch.setenv("RETAIL_START_DATE", str(retailer.settings.start_date))
+        return self
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        return run(self.capsys, self.monkeypatch, *words)
+
+    def refused(self, *words: str) -> str:
+        """The one sentence with which a command ends that the user got wrong."""
+        code, _, errors = self(*words)
+        assert code == 1, errors
+        assert "Traceback" not in errors
+        assert len(errors.strip().splitlines()) == 1, errors
+        return errors.strip()
+
+    def rows(self, *words: str) -> list[dict[str, object]]:
+        code, output, errors = self(*words)
+        assert code == 0, errors
+        rows = json.loads(output)
+        assert isinstance(rows, list)
+        return rows
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shell:
+    return Shell(capsys, monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize("command", commands(app), ids=" ".join)
+def test_every_command_explains_itself_with_an_example(command: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == 0
+    assert re.search(rf"Examples?: retail-platform {' '.join(command)}", result.output)
+
+
+def test_help_answers_without_loading_any_heavy_library() -> None:
+    code = (
+        "import sys; sys.argv = ['retail-platform', '--help']\n"
+        "from retail_platform.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print(*sys.modules, sep=',')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split(","))
+    assert "typer" in loaded
+    assert loaded.isdisjoint({"dagster", "duckdb", "polars", "lightgbm", "evidently", "pandas"})
+
+
+def test_a_mistake_ends_the_process_with_code_1_and_no_traceback(tmp_path: Path) -> None:
+    code = "from retail_platform.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "sql", "SELECT 1"],
+        env={"RETAIL_HOME": str(tmp_path / "none"), "PATH": "", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("there is no lake at ")
+    assert "retail-platform demo" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("sql", "SELECT 1"), "there is no lake at"),
+        (("models", "list"), "there is no lake at"),
+        (("forecast", "show"), "there is no lake at"),
+        (("lake", "snapshots"), "there is no lake at"),
+        (("lake", "fsck"), "there is no lake at"),
+        (("models", "show", "2017-01-01-all-abc"), "there is no model 2017-01-01-all-abc"),
+        (("models", "show", "../customer"), "'../customer' is not the name of a model version"),
+        (("ingest", "sales"), "unknown feed sales; known are pos_sales, inventory"),
+        (("load", "m5", "--path", "."), "sales"),
+        (("load", "m5", "--path", "nowhere"), "nowhere"),
+        (("lineage", "clean.sale"), "clean.sale"),
+        (("lineage", "clean.sales.customer"), "customer"),
+        (("run", "--partition", "2017-03-01"), "--partition says which part of a selection"),
+        (("run", "--select", "group:clean"), "clean/sales"),
+        (("run", "--select", "group:cleaned"), "no asset matches the selection 'group:cleaned'"),
+        (("run", "--select", "key:(("), "key:(("),
+        (("run", "--select", "group:clean", "--partition", "2017-13-01"), "2017-13-01 is neither a day"),
+        (("run", "--select", "group:clean", "--partition", "2017-03-02..2017-03-01"), "the first day lies after"),
+        (("run", "--select", 'key:"clean/sales"', "--partition", "1999-01-01"), "1999-01-01"),
+        (("run", "--select", 'key:"features/demand"', "--partition", "shard-7"), "shard-7"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_is_answered_in_one_sentence(shell: Shell, words: tuple[str, ...], sentence: str) -> None:
+    assert sentence in shell.refused(*words)
+
+
+@pytest.mark.parametrize(
+    ("statement", "sentence"),
+    [
+        ("SELEKT 1", "syntax error"),
+        ("SELECT * FROM clean.sale", "clean.sale"),
+        ("SELECT nothing FROM clean.sales", "nothing"),
+        ("DELETE FROM clean.sales", "read"),
+        ("DROP TABLE clean.sales", "read"),
+        ("CREATE TABLE clean.mine AS SELECT 1", "read"),
+        ("SELECT 1; DROP TABLE clean.sales", "one"),
+        ("COPY clean.sales TO 'stolen.csv'", "read"),
+        ("SELECT * FROM read_csv('/etc/passwd')", ""),
+        ("", ""),
+    ],
+)
+def test_sql_reads_the_lake_and_nothing_else(shell: Shell, finished: Retailer, statement: str, sentence: str) -> None:
+    before = finished.lake.snapshot_id()
+    assert sentence.lower() in shell.use(finished).refused("sql", statement).lower()
+    assert finished.lake.snapshot_id() == before
+    assert not Path("stolen.csv").exists()
+
+
+def test_sql_prints_an_array_of_objects_for_programs(shell: Shell, finished: Retailer) -> None:
+    statement = "SELECT count(*) AS rows, min(business_date) AS first, NULL AS nothing FROM clean.sales"
+    (row,) = shell.use(finished).rows("sql", statement, "--json")
+    assert row == {
+        "rows": finished.lake.read("clean.sales").height,
+        "first": str(SIMULATION.start_date),
+        "nothing": None,
+    }
+    assert shell.rows("sql", "SELECT 1 AS one WHERE false", "--json") == []
+
+
+def test_sql_reads_the_lake_as_of_a_snapshot(shell: Shell, finished: Retailer) -> None:
+    shell.use(finished)
+    first = min(int(str(row["snapshot_id"])) for row in shell.rows("lake", "snapshots", "--json"))
+    assert "there is no snapshot 999999" in shell.refused("sql", "SELECT 1", "--at", "999999")
+    assert "clean" in shell.refused("sql", "SELECT * FROM clean.sales", "--at", str(first))
+
+
+def test_models_and_forecasts_are_shown(shell: Shell, finished: Retailer) -> None:
+    shell.use(finished)
+    (model,) = shell.rows("models", "list", "--json")
+    assert model["stage"] == "champion"
+    code, output, _ = shell("models", "show", str(model["model_version"]))
+    assert code == 0
+    assert json.loads(output)["model_version"] == model["model_version"]
+    days = shell.rows("forecast", "show", "--json")
+    assert [day["horizon"] for day in days] == list(range(1, 29))
+    assert {day["model_version"] for day in days} == {model["model_version"]}
+    assert "no forecast of that store and item" in shell.refused("forecast", "show", "--store", "nowhere")
+
+
+def test_lineage_is_told_both_ways(shell: Shell) -> None:
+    up = shell.rows("lineage", "clean.sales.customer_pseudonym", "--upstream", "--json")
+    assert any(value == "customer_id" for edge in up for value in edge.values())
+    down = shell.rows("lineage", "clean.sales", "--downstream", "--json")
+    assert any("features.demand" in map(str, edge.values()) for edge in down)
+
+
+def test_ingest_names_what_it_took_in_and_nothing_the_second_time(shell: Shell, new_retailer: Retailer) -> None:
+    rows = [{"item_id": "MILK"}, {"item_id": "SOUP"}]
+    new_retailer.land("items", "items.csv", rows)
+    code, output, errors = shell.use(new_retailer)("ingest", "items")
+    assert code == 0, errors
+    assert "items.csv" in output
+    code, output, _ = shell("ingest", "items")
+    assert code == 0
+    assert "no new file in the landing zone" in output
+
+
+def test_ingest_names_a_broken_file(shell: Shell, new_retailer: Retailer) -> None:
+    new_retailer.land("items", "good.csv", [{"item_id": "MILK"}])
+    broken = new_retailer.settings.landing / "items" / "broken.csv"
+    broken.write_text("sku\nMILK\n", encoding="utf-8")
+    sentence = shell.use(new_retailer).refused("ingest", "items")
+    for words in ("raw.items", "broken.csv", "item_id", "sku"):
+        assert words in sentence
+    assert new_retailer.lake.read("raw.items").height == 1
+
+
+def test_simulated_files_land_in_the_home(shell: Shell) -> None:
+    code, _, errors = shell("simulate", "--stores", "1", "--items", "2", "--days", "3")
+    assert code == 0, errors
+    assert list((shell.home / "landing" / "pos_sales").iterdir())
+    assert list((shell.home / "truth").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("variables", "toml", "sentence"),
+    [
+        ({"RETAIL_FORECAST__TREE": "3"}, "", "unknown setting forecast.tree; did you mean trees?"),
+        ({}, "[forecast]\nhorizon = 14\n", "unknown setting forecast.horizon"),
+        ({}, "contry = 'DE'\n", "unknown setting contry; did you mean country?"),
+        ({}, "country = \n", "is not TOML"),
+    ],
+)
+def test_a_typo_in_the_settings_is_refused_by_every_command(
+    shell: Shell, variables: dict[str, str], toml: str, sentence: str
+) -> None:
+    for name, value in variables.items():
+        shell.monkeypatch.setenv(name, value)
+    Path("retail.toml").write_text(toml, encoding="utf-8")
+    assert sentence in shell.refused("ingest")
+    assert sentence in shell.refused("sql", "SELECT 1")
+
+
+def test_the_doctor_finds_this_machine_fit(shell: Shell) -> None:
+    code, output, _ = shell("doctor")
+    assert code == 0, output
+    assert "LightGBM" in output
+    assert not shell.home.exists(), "the doctor changes nothing"
+
+
+def test_the_doctor_says_what_to_do_about_a_wrong_setting_and_a_home_that_cannot_be_written(shell: Shell) -> None:
+    shell.monkeypatch.setenv("RETAIL_COUNTY", "US")
+    code, output, _ = shell("doctor")
+    assert code == 1
+    assert "country" in output
+    shell.monkeypatch.delenv("RETAIL_COUNTY")
+    Path("file").write_text("", encoding="utf-8")
+    shell.monkeypatch.setenv("RETAIL_HOME", "file/home")
+    assert {finding.what for finding in examine() if not finding.fine} == {"home folder"}
+
+
+def test_a_day_is_cleaned_again_on_demand(shell: Shell, retailer: Retailer) -> None:
+    day = date(2017, 2, 1)
+    before = retailer.lake.snapshot_id()
+    code, output, errors = shell.use(retailer)("run", "--select", 'key:"clean/sales"', "--partition", f"{day}..{day}")
+    assert code == 0, errors
+    assert "clean/sales" in output
+    assert retailer.lake.snapshot_id() == before + 1
