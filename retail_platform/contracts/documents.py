@@ -92,7 +92,7 @@ Columns that this page does not know are not taken in; the run lists them. Optio
   `quantity: 'abc' is not a number` or `store_id: 'X9' is not in clean.stores`. Stores and items are looked up only once
   a master of them has arrived.
 - **A day that cannot be**: a business date after the day of arrival, or before `start_date` in the settings, is such a
-  reason. The row stays rejected when its day comes; land it again.
+  reason. The row stays rejected when its day comes; deliver it again in a new file.
 - **A repeated row** is kept once; the repetition is noted in `quarantine.duplicate_rows`.
 - **A correction** is a file that arrives later and has rows with the same key: they take the place of the earlier ones,
   which are noted in `quarantine.duplicate_rows`. A row that the later file leaves out stays as it was. To correct a

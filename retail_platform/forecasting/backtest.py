@@ -37,7 +37,7 @@ class Fold:
 class Backtest:
     """`forecasts`: the scored folds with quantiles, as model.backtest_forecasts without its run facts. `metrics`: long
     form (model, cutoff, segment, metric, value). `errors`: model, cutoff, horizon, mean, units of all folds, the
-    unscored one included: what a calibrator learns from.
+    unscored one included: what the quantiles of later folds are learned from.
     """
 
     folds: tuple[Fold, ...]

@@ -113,5 +113,5 @@ def _check_ledger(connection: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
         for file_id, expected, found in differing:
             message = f"landing file {file_id}: the ledger says {expected} rows, {feed.raw_table} holds {found}"
             yield Finding(
-                "ledger disagrees", feed.raw_table, f"{message}; take the file in again from the landing zone"
+                "ledger disagrees", feed.raw_table, f"{message}; restore the lake from a backup"
             )

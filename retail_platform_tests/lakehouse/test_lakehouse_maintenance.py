@@ -78,7 +78,7 @@ def test_a_file_that_no_snapshot_names_is_found_once_it_is_old(written: Lakehous
 def test_a_ledger_that_disagrees_with_the_raw_rows_is_found_either_way(written: Lakehouse) -> None:
     written.commit([raw_prices(1)], BY)
     assert [finding.message for finding in fsck(written)] == [
-        f"landing file {FILE_ID}: the ledger says 3 rows, raw.prices holds 4; take the file in again from the landing zone"
+        f"landing file {FILE_ID}: the ledger says 3 rows, raw.prices holds 4; restore the lake from a backup"
     ]
     written.commit([ReplaceTable(TABLES["raw.prices"], TABLES["raw.prices"].empty())], BY)
     assert found(written) == [("ledger disagrees", "raw.prices")]
