@@ -22,7 +22,7 @@ from retail_platform.sources.landing import write_landing_file
 from retail_platform.sources.simulator import SimulationParameters, write_simulation
 
 FIRST_DAY = date(2017, 1, 1)
-SIMULATION = SimulationParameters(stores=3, items=12, days=130, start_date=FIRST_DAY, receipts=True, customers=40)
+SIMULATION = SimulationParameters(stores=4, items=9, days=130, start_date=FIRST_DAY, receipts=True, customers=40)
 
 
 def small_settings(home: Path) -> Settings:

@@ -11,6 +11,7 @@ import pytest
 
 from retail_platform.contracts import FEEDS, TABLES
 from retail_platform.contracts.forecast import QUANTILES
+from retail_platform.features.shards import shard_names, shard_of
 from retail_platform.monitoring.accounting import identity_holds, row_identity
 from retail_platform.orchestration.runner import RunFailed, materialize
 from retail_platform_tests.orchestration.conftest import SIMULATION, Retailer
@@ -170,6 +171,16 @@ def test_two_shards_forecast_the_same_series_as_one_and_none_twice(retailer: Ret
         "shard-1",
     ]
     assert [step.name for step in sharded.bring_up_to_date()] == ["take in landing files"]
+
+
+def test_a_shard_without_stores_is_empty_and_no_failure(retailer: Retailer) -> None:
+    sharded = retailer.with_settings(forecast=retailer.settings.forecast.model_copy(update={"shards": 3}))
+    stores = retailer.lake.read("clean.stores")["store_id"]
+    (empty, *_) = sorted(set(shard_names(3)) - set(shard_of(stores, 3).values()))
+    selection = "group:features or group:model or group:forecast"
+    materialize(sharded.settings, selection, None, empty, lambda _: None)
+    assert sharded.lake.read("features.demand").filter(shard=empty).is_empty()
+    assert sharded.lake.read("forecast.demand").filter(shard=empty).is_empty()
 
 
 def test_materializations_say_what_they_are_made_of(finished: Retailer) -> None:
