@@ -97,9 +97,11 @@ def ingest(retailer: Retailer, instance: dg.DagsterInstance, *feeds: str) -> dg.
 
 
 def clean(retailer: Retailer, instance: dg.DagsterInstance) -> None:
-    for request in clean_requests(retailer.lake, instance):
-        keys = list(request.asset_selection or ())
-        assert run_in_process(retailer, instance, keys, request.tags).success
+    # Masters are asked for first and alone, and days once these are done.
+    while requests := clean_requests(retailer.lake, instance):
+        for request in requests:
+            keys = list(request.asset_selection or ())
+            assert run_in_process(retailer, instance, keys, request.tags).success
 
 
 def failure(result: dg.ExecuteInProcessResult) -> str:
