@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
 from pathlib import Path
 from time import monotonic
 from uuid import uuid4
@@ -124,24 +125,14 @@ def _run_by_partition(
     keys: Sequence[dg.AssetKey],
     progress: Progress,
 ) -> list[Step]:
-    """One run, or one per shard and asset where the stores are cut into shards."""
-    if not keys:
-        return []
+    """One run; where the stores are cut into shards, one per shard, and runs of their own for what is not cut."""
     graph = definitions.get_repository_def().asset_graph
-    partitioned = next((graph.get(key).partitions_def for key in keys if graph.get(key).partitions_def), None)
-    if partitioned is None:
-        return [_run(definitions, instance, name, keys, {}, progress)]
-    steps, made = [], set[dg.AssetKey]()
-    for key in keys:
-        if key in made:
-            continue
-        # The tables of one step are made together or not at all.
-        together = sorted(graph.get(key).execution_set_asset_keys)
-        made.update(together)
-        tags: list[dict[str, str]] = [{}]
-        if graph.get(key).partitions_def:
-            tags = [{"dagster/partition": partition} for partition in partitioned.get_partition_keys()]
-        steps += [_run(definitions, instance, name, together, tag, progress) for tag in tags]
+    steps = []
+    # In the order of the graph, so that what is not cut stands between the shards' runs where it belongs.
+    for partitions, group in groupby(keys, lambda key: graph.get(key).partitions_def):
+        chosen = list(group)
+        tags = [{"dagster/partition": shard} for shard in partitions.get_partition_keys()] if partitions else [{}]
+        steps += [_run(definitions, instance, name, chosen, tag, progress) for tag in tags]
     return steps
 
 
