@@ -112,6 +112,4 @@ def _check_ledger(connection: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
         ).fetchall()
         for file_id, expected, found in differing:
             message = f"landing file {file_id}: the ledger says {expected} rows, {feed.raw_table} holds {found}"
-            yield Finding(
-                "ledger disagrees", feed.raw_table, f"{message}; restore the lake from a backup"
-            )
+            yield Finding("ledger disagrees", feed.raw_table, f"{message}; restore the lake from a backup")

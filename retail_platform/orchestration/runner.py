@@ -4,6 +4,7 @@ Here: which assets in which order, brought up to date. Not here: what is shown o
 """
 
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,7 +97,9 @@ def materialize(
     definitions = build_definitions(settings)
     graph = definitions.get_repository_def().asset_graph
     try:
-        chosen = dg.AssetSelection.from_string(selection).resolve(graph)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            chosen = dg.AssetSelection.from_string(selection).resolve(graph)
     except dg.DagsterError as error:
         raise RunFailed(f"{selection} cannot be read as a selection of assets ({error}); try 'group:clean'") from None
     keys = [key for key in graph.toposorted_asset_keys if key in chosen and graph.get(key).is_materializable]

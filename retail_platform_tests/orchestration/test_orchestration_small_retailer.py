@@ -154,25 +154,6 @@ def test_a_model_folder_that_was_tampered_with_fails_clearly_and_leaves_the_last
     assert retailer.lake.read("forecast.demand").equals(before)
 
 
-def test_two_shards_forecast_the_same_series_as_one_and_none_twice(retailer: Retailer) -> None:
-    whole = retailer.lake.read("forecast.demand")
-    forecast = retailer.settings.forecast.model_copy(update={"shards": 2})
-    sharded = retailer.with_settings(forecast=forecast)
-    sharded.bring_up_to_date()
-    for table in ("features.demand", "forecast.demand", "forecast.inventory_requirements"):
-        rows = sharded.lake.read(table)
-        assert set(rows["shard"]) == {"shard-0", "shard-1"}, table
-        assert rows.select(pl.struct(TABLES[table].grain).is_duplicated().any()).item() is False
-    shards = sharded.lake.read("forecast.demand").select("shard", *SERIES).unique()
-    assert shards.select(SERIES).sort(SERIES).equals(whole.select(SERIES).unique().sort(SERIES))
-    assert shards.group_by("store_id").agg(pl.col("shard").n_unique())["shard"].to_list() == [1] * SIMULATION.stores
-    assert sharded.lake.read("model.registry").filter(pl.col("shard") != "all")["shard"].sort().to_list() == [
-        "shard-0",
-        "shard-1",
-    ]
-    assert [step.name for step in sharded.bring_up_to_date()] == ["take in landing files"]
-
-
 def test_a_shard_without_stores_is_empty_and_no_failure(retailer: Retailer) -> None:
     sharded = retailer.with_settings(forecast=retailer.settings.forecast.model_copy(update={"shards": 3}))
     stores = retailer.lake.read("clean.stores")["store_id"]

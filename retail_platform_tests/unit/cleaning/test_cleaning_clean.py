@@ -93,7 +93,7 @@ def test_a_row_gets_all_its_reasons_at_once() -> None:
             "sold_at: 'yesterday' is not a date and time (yyyy-mm-ddThh:mm:ss)",
             "store_id is missing",
             "line_number must be at least 1",
-            "sales_amount must be at most 1000000000.0",
+            "sales_amount must be at most 1e+09",
         ]
     ]
 
