@@ -6,12 +6,12 @@ state. Not here: what the rows mean, and when they are written.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import polars as pl
@@ -39,12 +39,26 @@ from retail_platform.settings import Settings
 _READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 
-class Lakehouse:
-    """The lake of one home folder. Holds no connection: each call opens its own and closes it."""
+CommitStep = Literal["inserted", "synced", "committed"]
+"""How far a commit has come: its rows are in files; the files are on disk; the catalog has it."""
 
-    def __init__(self, settings: Settings, connect: Connect = in_memory) -> None:
+
+def _go_on(_: CommitStep) -> None:
+    pass
+
+
+class Lakehouse:
+    """The lake of one home folder. Holds no connection: each call opens its own and closes it.
+
+    `on_step` is called whenever a commit has come a step further; the fault tests kill the process there.
+    """
+
+    def __init__(
+        self, settings: Settings, connect: Connect = in_memory, on_step: Callable[[CommitStep], None] = _go_on
+    ) -> None:
         self.settings = settings
         self._connect = connect
+        self._on_step = on_step
 
     @contextmanager
     def connection(self, *, read_only: bool = True, at: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -146,13 +160,16 @@ class Lakehouse:
                     f"CALL {LAKE}.set_commit_message(?, ?, extra_info => ?)",
                     [provenance.run_id, provenance.message(), provenance.as_json()],
                 )
+                self._on_step("inserted")
                 sync_files(self._data_files(writes) - before, self.settings.home)
+                self._on_step("synced")
             except BaseException:
                 with suppress(duckdb.Error):
                     connection.execute("ROLLBACK")
                 self._remove_unfinished(writes, before)
                 raise
             connection.execute("COMMIT")
+            self._on_step("committed")
             # A transaction that changed nothing, such as emptying an empty slice, makes no snapshot of its own.
             snapshot = _scalar(
                 connection,

@@ -256,3 +256,11 @@ def test_every_type_of_the_contracts_comes_back_as_it_went_in(
     sqlite_lake.commit([ReplaceTable(table, frame)], BY)
 
     assert_frame_equal(sqlite_lake.read("shop.types"), frame, check_row_order=False)
+
+
+def test_a_commit_says_how_far_it_has_come(lake: Lakehouse) -> None:
+    before = lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY).snapshot_id
+    steps: list[tuple[str, bool]] = []
+    told = Lakehouse(lake.settings, on_step=lambda step: steps.append((step, lake.snapshot_id() > before)))
+    told.commit([ReplaceTable(SALES, sales(MONDAY, 2))], BY)
+    assert steps == [("inserted", False), ("synced", False), ("committed", True)]
