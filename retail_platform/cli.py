@@ -5,17 +5,26 @@ Heavy libraries are imported inside the commands that need them, so that `--help
 """
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table as Grid
-from rich.text import Text
+
+from retail_platform.terminal import (
+    Json,
+    current_settings,
+    lakehouse_of,
+    out,
+    plain,
+    prepared_settings,
+    print_facts,
+    print_frame,
+    progress,
+    stop,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,12 +42,6 @@ app.add_typer(load_app, name="load")
 app.add_typer(lake_app, name="lake")
 app.add_typer(models_app, name="models")
 app.add_typer(forecast_app, name="forecast")
-
-_WIDE = 200
-out = Console(width=None if sys.stdout.isatty() else _WIDE)
-err = Console(stderr=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 DEMO_SETTINGS = """\
 # Written by `retail-platform demo`: how the Complete Journey is forecast. Edit it as you like.
@@ -61,7 +64,7 @@ def main() -> None:
     except Exception as error:
         if not _USER_MISTAKES & {kind.__name__ for kind in type(error).__mro__}:
             raise
-        _stop(str(error))
+        stop(str(error))
 
 
 _USER_MISTAKES = {"LakeError", "SettingsError", "RunFailed", "LandingError", "UnknownNameError", "PermissionError"}
@@ -81,18 +84,18 @@ def demo() -> None:
 
     started = monotonic()
     _write_demo_settings()
-    settings = _settings()
+    settings = current_settings()
     prepare_home(settings)
-    with _progress("Writing the Complete Journey as landing files"):
+    with progress("Writing the Complete Journey as landing files"):
         from retail_platform.sources.complete_journey import load_complete_journey
 
         report = load_complete_journey(settings.landing)
         loaded = monotonic() - started
     _show_report(report)
-    lakehouse = _lakehouse(settings)
-    with _progress("Looking for what is new") as say:
+    lakehouse = lakehouse_of(settings)
+    with progress("Looking for what is new") as say:
         steps = bring_up_to_date(settings, lakehouse, say)
-    with _progress("Writing the report"):
+    with progress("Writing the report"):
         page = forecast_report(lakehouse)
     facts = [
         *summary(lakehouse),
@@ -102,7 +105,7 @@ def demo() -> None:
     ]
     if len(steps) == 1:
         out.print("Nothing was new: every table is up to date.")
-    _print_facts("Summary", facts)
+    print_facts("Summary", facts)
     out.print(f"Report: {page}", soft_wrap=True)
     out.print("Next: `make ui` shows the asset graph at http://127.0.0.1:3000", highlight=False)
 
@@ -115,8 +118,8 @@ def load_complete_journey_command() -> None:
     """
     from retail_platform.sources.complete_journey import load_complete_journey
 
-    settings = _prepared()
-    with _progress("Writing the Complete Journey as landing files"):
+    settings = prepared_settings()
+    with progress("Writing the Complete Journey as landing files"):
         report = load_complete_journey(settings.landing)
     _show_report(report)
 
@@ -131,8 +134,8 @@ def load_m5_command(
     """
     from retail_platform.sources.m5 import load_m5
 
-    settings = _prepared()
-    with _progress("Writing M5 as landing files"):
+    settings = prepared_settings()
+    with progress("Writing M5 as landing files"):
         report = load_m5(settings.landing, path)
     _show_report(report)
 
@@ -150,9 +153,9 @@ def simulate(
     """
     from retail_platform.sources.simulator import SimulationParameters, write_simulation
 
-    settings = _prepared()
+    settings = prepared_settings()
     parameters = SimulationParameters(stores=stores, items=items, days=days, seed=seed)
-    with _progress(f"Simulating {stores} stores, {items} items, {days} days"):
+    with progress(f"Simulating {stores} stores, {items} items, {days} days"):
         report = write_simulation(parameters, settings.landing, settings.home / "truth")
     _show_report(report)
 
@@ -171,17 +174,17 @@ def ingest(
 
     unknown = [name for name in feeds or [] if name not in FEEDS]
     if unknown:
-        _stop(f"unknown feed {', '.join(unknown)}; known are {', '.join(FEEDS)}")
-    settings = _prepared()
-    lakehouse = _lakehouse(settings)
+        stop(f"unknown feed {', '.join(unknown)}; known are {', '.join(FEEDS)}")
+    settings = prepared_settings()
+    lakehouse = lakehouse_of(settings)
     lakehouse.prepare()
     before = lakehouse.read("raw.ingested_files", columns=["file_id"])
     selection = " or ".join(f'key:"{FEEDS[name].raw_table.replace(".", "/")}"' for name in feeds or FEEDS)
-    with _progress("Taking in landing files") as say:
+    with progress("Taking in landing files") as say:
         materialize(settings, selection, None, None, say)
     after = lakehouse.read("raw.ingested_files", columns=["file_id", "feed", "file_name", "rows", "status"])
     new = after.join(before, on="file_id", how="anti").drop("file_id")
-    _print_frame(new, as_json=as_json, empty="no new file in the landing zone")
+    print_frame(new, as_json=as_json, empty="no new file in the landing zone")
 
 
 @app.command()
@@ -198,17 +201,17 @@ def run(
     from retail_platform.orchestration.runner import bring_up_to_date, materialize
     from retail_platform.orchestration.summary import forecast_report
 
-    settings = _prepared()
+    settings = prepared_settings()
     if partition and not select:
-        _stop("--partition says which part of a selection; name the assets too, for example --select 'group:clean'")
-    with _progress("Looking for what is new") as say:
+        stop("--partition says which part of a selection; name the assets too, for example --select 'group:clean'")
+    with progress("Looking for what is new") as say:
         if select:
             days, shard = _days_or_shard(partition)
             steps = materialize(settings, select, days, shard, say)
         else:
-            steps = bring_up_to_date(settings, _lakehouse(settings), say)
+            steps = bring_up_to_date(settings, lakehouse_of(settings), say)
             if len(steps) > 1:
-                forecast_report(_lakehouse(settings))
+                forecast_report(lakehouse_of(settings))
     _show_steps(steps)
 
 
@@ -220,11 +223,11 @@ def backtest(as_json: Json = False) -> None:
     """
     from retail_platform.orchestration.runner import materialize
 
-    settings = _prepared()
-    with _progress("Backtesting") as say:
+    settings = prepared_settings()
+    with progress("Backtesting") as say:
         selection = 'key:"model/backtest_forecasts" or key:"model/backtest_metrics"'
         materialize(settings, selection, None, None, say)
-    _print_frame(_accuracy(settings), as_json=as_json, empty="the panel is too short for a backtest")
+    print_frame(_accuracy(settings), as_json=as_json, empty="the panel is too short for a backtest")
 
 
 @forecast_app.command("show")
@@ -237,7 +240,7 @@ def forecast_show(
 
     Example: retail-platform forecast show --store 367 --item "FLUID MILK PRODUCTS"
     """
-    lakehouse = _lakehouse(_settings())
+    lakehouse = lakehouse_of(current_settings())
     chosen = lakehouse.query(
         """
         SELECT forecast_origin, store_id, item_id FROM forecast.demand
@@ -248,13 +251,13 @@ def forecast_show(
         [store, item],
     )
     if chosen.is_empty():
-        _stop("no forecast of that store and item; `retail-platform sql` can list what there is")
+        stop("no forecast of that store and item; `retail-platform sql` can list what there is")
     frame = lakehouse.query(
         "SELECT store_id, item_id, date, horizon, mean, q05, q25, q50, q75, q95, model_version FROM forecast.demand "
         "WHERE forecast_origin = ? AND store_id = ? AND item_id = ? ORDER BY date",
         chosen.row(0),
     )
-    _print_frame(frame, as_json=as_json)
+    print_frame(frame, as_json=as_json)
 
 
 @models_app.command("list")
@@ -263,11 +266,11 @@ def models_list(as_json: Json = False) -> None:
 
     Example: retail-platform models list
     """
-    frame = _lakehouse(_settings()).query(
+    frame = lakehouse_of(current_settings()).query(
         "SELECT model_version, shard, stage, changed_at, trained_until, wape, naive_wape, reason FROM model.registry "
         "ORDER BY changed_at DESC"
     )
-    _print_frame(frame, as_json=as_json, empty="no model has been trained yet; `retail-platform run` trains one")
+    print_frame(frame, as_json=as_json, empty="no model has been trained yet; `retail-platform run` trains one")
 
 
 @models_app.command("show")
@@ -278,7 +281,7 @@ def models_show(version: Annotated[str, typer.Argument(help="Model version, as `
     """
     from retail_platform.lakehouse.model_store import load_model
 
-    _, manifest = load_model(_settings().models, version)
+    _, manifest = load_model(current_settings().models, version)
     out.print_json(json.dumps(manifest))
 
 
@@ -292,7 +295,7 @@ def sql(
 
     Example: retail-platform sql "SELECT count(*) FROM clean.sales"
     """
-    _print_frame(_lakehouse(_settings()).query(statement, at=at), as_json=as_json, empty="no rows")
+    print_frame(lakehouse_of(current_settings()).query(statement, at=at), as_json=as_json, empty="no rows")
 
 
 @app.command()
@@ -313,8 +316,8 @@ def lineage(
     both = upstream == downstream
     edges = graph.upstream(name) if upstream or both else []
     edges += graph.downstream(name) if downstream or both else []
-    frame = pl.DataFrame([_plain(edge) for edge in edges])
-    _print_frame(frame, as_json=as_json, empty=f"nothing is known to feed {name} or to derive from it")
+    frame = pl.DataFrame([plain(edge) for edge in edges])
+    print_frame(frame, as_json=as_json, empty=f"nothing is known to feed {name} or to derive from it")
 
 
 @lake_app.command("snapshots")
@@ -323,7 +326,7 @@ def lake_snapshots(as_json: Json = False) -> None:
 
     Example: retail-platform lake snapshots
     """
-    _print_frame(_lakehouse(_settings()).snapshots().drop("changes"), as_json=as_json)
+    print_frame(lakehouse_of(current_settings()).snapshots().drop("changes"), as_json=as_json)
 
 
 @lake_app.command("fsck")
@@ -336,9 +339,9 @@ def lake_fsck(as_json: Json = False) -> None:
 
     from retail_platform.lakehouse.maintenance import fsck
 
-    findings = fsck(_lakehouse(_settings()))
-    frame = pl.DataFrame([_plain(finding) for finding in findings])
-    _print_frame(frame, as_json=as_json, empty="the lake is sound")
+    findings = fsck(lakehouse_of(current_settings()))
+    frame = pl.DataFrame([plain(finding) for finding in findings])
+    print_frame(frame, as_json=as_json, empty="the lake is sound")
     if findings:
         raise typer.Exit(1)
 
@@ -372,29 +375,9 @@ def ui(
     """
     from retail_platform.orchestration.server import serve
 
-    settings = _prepared()
-    _lakehouse(settings).prepare()
+    settings = prepared_settings()
+    lakehouse_of(settings).prepare()
     raise typer.Exit(serve(settings, host, port))
-
-
-def _settings() -> "Settings":
-    from retail_platform.settings import load_settings
-
-    return load_settings()
-
-
-def _prepared() -> "Settings":
-    from retail_platform.orchestration.runner import prepare_home
-
-    settings = _settings()
-    prepare_home(settings)
-    return settings
-
-
-def _lakehouse(settings: "Settings") -> Any:
-    from retail_platform.lakehouse import Lakehouse
-
-    return Lakehouse(settings)
 
 
 def _write_demo_settings() -> None:
@@ -420,15 +403,15 @@ def _days_or_shard(partition: str | None) -> tuple[tuple[date, date] | None, str
         days = date.fromisoformat(first), date.fromisoformat(last or first)
     except ValueError:
         if "-" in partition and not partition.startswith("shard-"):
-            _stop(f"{partition} is neither a day (2017-03-01), a range of days (2017-03-01..2017-03-31) nor a shard")
+            stop(f"{partition} is neither a day (2017-03-01), a range of days (2017-03-01..2017-03-31) nor a shard")
         return None, partition
     if days[0] > days[1]:
-        _stop(f"{partition}: the first day lies after the last")
+        stop(f"{partition}: the first day lies after the last")
     return days, None
 
 
 def _accuracy(settings: "Settings") -> "pl.DataFrame":
-    return _lakehouse(settings).query(  # type: ignore[no-any-return]
+    return lakehouse_of(settings).query(
         """
         PIVOT (
             SELECT model, metric, avg(value) AS value FROM model.backtest_metrics
@@ -438,17 +421,6 @@ def _accuracy(settings: "Settings") -> "pl.DataFrame":
         ) ON metric USING first(value) ORDER BY model
         """
     )
-
-
-@contextmanager
-def _progress(text: str) -> Iterator[Any]:
-    """A line that shows what is being done: a spinner on a terminal, plain lines elsewhere."""
-    if out.is_terminal:
-        with out.status(text) as status:
-            yield lambda step: status.update(f"{text}: {step}")
-    else:
-        out.print(text, highlight=False)
-        yield lambda step: out.print(f"  {step}", highlight=False, soft_wrap=True)
 
 
 def _show_report(report: "LoadReport") -> None:
@@ -463,39 +435,6 @@ def _show_steps(steps: "Sequence[Step]") -> None:
     for step in steps:
         grid.add_row(step.name, ", ".join(step.assets), f"{step.seconds:.1f}")
     out.print(grid)
-
-
-def _print_facts(title: str, facts: Sequence[tuple[str, str]]) -> None:
-    grid = Grid(title, "", show_header=True)
-    for label, value in facts:
-        grid.add_row(label, value)
-    out.print(grid)
-
-
-def _print_frame(frame: "pl.DataFrame", *, as_json: bool, empty: str = "") -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(frame.to_dicts(), default=str) + "\n")
-    elif frame.is_empty():
-        out.print(empty or "no rows", highlight=False)
-    else:
-        grid = Grid()
-        for name in frame.columns:
-            grid.add_column(name, overflow="fold")
-        for row in frame.iter_rows():
-            # Text, because a value with brackets in it is no markup.
-            grid.add_row(*(Text(f"{value:,.4g}" if isinstance(value, float) else str(value)) for value in row))
-        out.print(grid)
-
-
-def _plain(record: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {name: value if isinstance(value, int | float) else str(value) for name, value in asdict(record).items()}
-
-
-def _stop(sentence: str) -> NoReturn:
-    err.print(sentence, style="red", soft_wrap=True, highlight=False, markup=False)
-    raise SystemExit(1)
 
 
 if __name__ == "__main__":

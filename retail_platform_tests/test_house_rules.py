@@ -29,6 +29,7 @@ FLOW = (
     "orchestration",
     "definitions",
     "doctor",
+    "terminal",
     "cli",
 )
 """A room imports only itself and rooms to its left."""
