@@ -5,10 +5,11 @@ PostgreSQL. Not here: what is read or written over the connection.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -17,6 +18,7 @@ from retail_platform.settings import Settings
 LAKE = "lake"
 
 Connect = Callable[[], duckdb.DuckDBPyConnection]
+Answer = TypeVar("Answer")
 
 
 class LakeError(Exception):
@@ -73,6 +75,80 @@ def open_lake(
         yield connection
     finally:
         connection.close()
+
+
+def confine(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """From here on the connection reads the lake's own files only, and loads and changes nothing."""
+    connection.execute(f"SET allowed_directories = [{text(f'{settings.lake_data}/')}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+class Reader:
+    """A confined connection for many short reads, opened with the first.
+
+    Opening the lake costs ten times a small read, and a run makes dozens. Every read is a transaction of its own
+    and sees the newest commit of any process. The connection is opened anew when the catalog file was replaced by
+    another one, and when the catalog's server has gone away.
+    """
+
+    def __init__(self, settings: Settings, connect: Connect = in_memory) -> None:
+        self._settings = settings
+        self._connect = connect
+        self._lock = Lock()
+        self._opened: ExitStack | None = None
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._catalog: tuple[int, int] | None = None
+
+    def ask(self, question: Callable[[duckdb.DuckDBPyConnection], Answer]) -> Answer:
+        """The answer to `question`, which is asked a second time where the connection turns out to be dead."""
+        cursor, is_new = self._cursor()
+        try:
+            return question(cursor)
+        except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException):
+            self.close()
+            if is_new:
+                raise
+        finally:
+            cursor.close()
+        cursor, _ = self._cursor()
+        with closing(cursor):
+            return question(cursor)
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        opened, self._opened, self._connection = self._opened, None, None
+        if opened is not None:
+            opened.close()
+
+    def _cursor(self) -> tuple[duckdb.DuckDBPyConnection, bool]:
+        with self._lock:
+            catalog = _identity(self._settings)
+            is_new = False
+            if self._connection is None or catalog != self._catalog:
+                is_new = True
+                self._close()
+                with ExitStack() as stack:
+                    lake = open_lake(self._settings, read_only=True, connect=self._connect)
+                    connection = stack.enter_context(lake)
+                    # What was read would otherwise stay in memory for as long as the connection.
+                    connection.execute("SET enable_external_file_cache = false")
+                    confine(connection, self._settings)
+                    self._connection, self._catalog, self._opened = connection, catalog, stack.pop_all()
+            cursor = self._connection.cursor()
+        cursor.execute(f"USE {LAKE}")
+        return cursor, is_new
+
+
+def _identity(settings: Settings) -> tuple[int, int] | None:
+    """Which file the catalog is; null where it is a server or missing."""
+    if settings.catalog != "sqlite" or not settings.catalog_file.exists():
+        return None
+    facts = settings.catalog_file.stat()
+    return facts.st_dev, facts.st_ino
 
 
 def is_conflict(error: BaseException) -> bool:

@@ -26,6 +26,8 @@ from retail_platform.lakehouse.connection import (
     Connect,
     LakeError,
     NoLakeError,
+    Reader,
+    confine,
     in_memory,
     is_conflict,
     open_lake,
@@ -48,7 +50,7 @@ def _go_on(_: CommitStep) -> None:
 
 
 class Lakehouse:
-    """The lake of one home folder. Holds no connection: each call opens its own and closes it.
+    """The lake of one home folder. Each write opens a connection of its own; reads share one that stays open.
 
     `on_step` is called whenever a commit has come a step further; the fault tests kill the process there.
     """
@@ -59,6 +61,7 @@ class Lakehouse:
         self.settings = settings
         self._connect = connect
         self._on_step = on_step
+        self._reader = Reader(settings, connect)
 
     @contextmanager
     def connection(self, *, read_only: bool = True, at: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -94,10 +97,17 @@ class Lakehouse:
 
         Raises `LakeError` where the statement is refused, with the engine's own words.
         """
-        with self.connection(at=at) as connection, _engine_errors():
-            _confine(connection, self.settings)
+
+        def ask(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
             _refuse_all_but_reading(connection, sql)
             return connection.execute(sql, list(parameters)).pl()
+
+        with _engine_errors():
+            if at is None:
+                return self._reader.ask(ask)
+            with self.connection(at=at) as connection:
+                confine(connection, self.settings)
+                return ask(connection)
 
     @contextmanager
     def read_batches(
@@ -111,8 +121,7 @@ class Lakehouse:
 
     def snapshot_id(self) -> int:
         """The latest snapshot; every commit makes a new one."""
-        with self.connection() as connection:
-            return _scalar(connection, f"SELECT id FROM ducklake_current_snapshot('{LAKE}')")
+        return int(self.query(f"SELECT id FROM ducklake_current_snapshot('{LAKE}')").item())
 
     def snapshots(self) -> pl.DataFrame:
         """Every snapshot with its time, author, message, provenance and changes, newest first."""
@@ -334,13 +343,6 @@ def _refuse_strays(write: Write) -> None:
             f"{write.table.name}: {strays.height} rows lie outside the slices to be replaced, "
             f"for example {strays.row(0, named=True)}"
         )
-
-
-def _confine(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
-    """From here on the connection reads the lake's own files only, and loads and changes nothing."""
-    connection.execute(f"SET allowed_directories = [{text(f'{settings.lake_data}/')}]")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
 
 
 def _refuse_all_but_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from retail_platform.lakehouse import LakeError, Lakehouse, ReplaceTable
@@ -57,3 +58,18 @@ def test_two_homes_can_share_one_catalog_only_with_the_same_data_folder(
 
     with pytest.raises(LakeError, match="DATA_PATH"):
         Lakehouse(shared.model_copy(update={"home": tmp_path / "elsewhere"})).read("shop.sales")
+
+
+def test_a_reader_whose_connection_was_cut_connects_again(postgres_server: PostgresServer, settings: Settings) -> None:
+    address = postgres_server.new_database("cut_connections")
+    lake = Lakehouse(settings.model_copy(update={"catalog": address}))
+    lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+    assert lake.read("shop.sales").height == 1
+
+    with psycopg.connect(postgres_server.address("postgres"), autocommit=True) as server:
+        cut = server.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'cut_connections'"
+        ).fetchone()
+    assert cut is not None
+    assert cut[0] > 0
+    assert lake.read("shop.sales").height == 1

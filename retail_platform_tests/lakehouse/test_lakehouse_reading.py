@@ -1,13 +1,16 @@
 """Readers see one committed state, never wait, and cannot change anything."""
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from retail_platform.lakehouse import Append, LakeError, Lakehouse, Query, ReplaceTable
-from retail_platform.lakehouse.connection import NoLakeError
+from retail_platform.lakehouse.connection import NoLakeError, in_memory
 from retail_platform.settings import Settings
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, STOCK, TUESDAY, make_table, sales
 
@@ -130,3 +133,36 @@ def test_large_results_spill_into_the_home_folder_and_nowhere_else(settings: Set
 
     ordered = lake.query("SELECT units FROM (FROM shop.sales ORDER BY hash(store)) LIMIT 1 OFFSET 1_999_999")
     assert ordered.height == 1
+
+
+def test_reads_share_one_connection_and_still_see_what_others_commit(lake: Lakehouse) -> None:
+    opened: list[duckdb.DuckDBPyConnection] = []
+
+    def counting() -> duckdb.DuckDBPyConnection:
+        opened.append(in_memory())
+        return opened[-1]
+
+    reading = Lakehouse(lake.settings, counting)
+    for units in (1, 2, 3):
+        lake.commit([ReplaceTable(SALES, sales(MONDAY, units))], BY)
+        assert reading.read("shop.sales")["units"].to_list() == [units]
+    assert len(opened) == 1
+
+
+def test_threads_may_read_at_once(lake: Lakehouse) -> None:
+    lake.commit([ReplaceTable(SALES, sales(MONDAY, *range(100)))], BY)
+    with ThreadPoolExecutor(8) as threads:
+        sums = threads.map(lambda _: lake.query("SELECT sum(units) FROM shop.sales").item(), range(40))
+    assert set(sums) == {sum(range(100))}
+
+
+def test_a_catalog_that_was_replaced_by_another_is_read_anew(sqlite_lake: Lakehouse, tmp_path: Path) -> None:
+    sqlite_lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+    assert sqlite_lake.read("shop.sales").height == 1
+    other = Lakehouse(sqlite_lake.settings.model_copy(update={"home": tmp_path / "other"}))
+    other.commit([ReplaceTable(SALES, sales(MONDAY, 1, 2, 3))], BY)
+
+    home = sqlite_lake.settings.home
+    shutil.rmtree(home)
+    shutil.move(other.settings.home, home)
+    assert sqlite_lake.read("shop.sales").height == 3
