@@ -34,6 +34,15 @@ class FeedSettings(_Settings):
         default={}, description="Column of the contract -> column name in the files, where they differ"
     )
     delimiter: str = Field(default=",", min_length=1, max_length=1)
+    reject_budget: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of rejected rows above which a day is not written and the run fails",
+    )
+    tolerated_rejects: int = Field(
+        default=20, ge=0, description="So many rejected rows of a day never exceed the budget, whatever their share"
+    )
 
 
 class LakeSettings(_Settings):
@@ -116,6 +125,9 @@ class Settings(_Settings):
     country: str = Field(default="US", description="Country of the public holidays (ISO 3166)")
     customer_key: SecretStr | None = Field(
         default=None, description="Key of the customer pseudonyms; generated into the home folder where not set"
+    )
+    user: str | None = Field(
+        default=None, min_length=1, description="Who decides, for the audit log; the login name where not set"
     )
     feeds: dict[str, FeedSettings] = {}
     lake: LakeSettings = LakeSettings()

@@ -4,7 +4,7 @@
 Schemas, checks, DDL, the columns shown in Dagster and the data dictionary all derive from these two.
 """
 
-from retail_platform.contracts import clean, features, feeds, forecast, monitoring
+from retail_platform.contracts import clean, features, feeds, forecast, governance, monitoring, quarantine
 from retail_platform.contracts.feeds import FEEDS, Feed, FeedColumn
 from retail_platform.contracts.table import TABLES, Column, ContractBroken, RowRule, Table
 
@@ -21,5 +21,7 @@ __all__ = [
     "features",
     "feeds",
     "forecast",
+    "governance",
     "monitoring",
+    "quarantine",
 ]

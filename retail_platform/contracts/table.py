@@ -5,7 +5,8 @@ promises are read back as columns or as row rules. Not here: any particular tabl
 one), and how a contract shows in Dagster, DDL or documents (the rooms that need it derive it from `Table`).
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +15,9 @@ import polars as pl
 
 Classification = Literal["public", "internal", "confidential", "personal"]
 CLASSIFICATIONS: tuple[Classification, ...] = ("public", "internal", "confidential", "personal")
+
+MASK = "***"
+"""What stands in messages where a personal value would."""
 
 
 class ContractBroken(Exception):
@@ -114,6 +118,14 @@ class Table:
         """The highest class among the columns: a table is as sensitive as its most sensitive column."""
         return max((c.classification for c in self.columns), key=CLASSIFICATIONS.index)
 
+    @property
+    def personal_columns(self) -> frozenset[str]:
+        return frozenset(c.name for c in self.columns if c.classification == "personal")
+
+    def masked(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A row with its personal values hidden, as messages and logs may show it."""
+        return {name: MASK if name in self.personal_columns else value for name, value in row.items()}
+
     def empty(self) -> pl.DataFrame:
         return pl.DataFrame(schema=self.polars_schema)
 
@@ -128,7 +140,7 @@ class Table:
         try:
             self.schema.validate(frame, lazy=True)
         except pa.errors.SchemaErrors as broken:
-            raise ContractBroken(f"{self.name}: {_summary(broken)}") from None
+            raise ContractBroken(f"{self.name}: {_summary(self, broken)}") from None
         return frame.select(self.polars_schema.names())
 
     def schema_differences(self, schema: pl.Schema) -> list[str]:
@@ -233,12 +245,21 @@ def _rule_of_check(name: str, check: pa.Check) -> RowRule:
     return RowRule(f"{name}: {check.name}", holds, f"{name} must be {words}")
 
 
-def _summary(broken: "pa.errors.SchemaErrors") -> str:
+def _summary(table: Table, broken: "pa.errors.SchemaErrors") -> str:
     cases = broken.failure_cases
     counted = cases.group_by("column", "check", maintain_order=True).agg(
         pl.len().alias("rows"), pl.col("failure_case").cast(pl.String).first().alias("example")
     )
     return "; ".join(
-        f"{row['column']}: {row['check']} broken by {row['rows']} rows, for example {row['example']}"
+        f"{row['column']}: {row['check']} broken by {row['rows']} rows, for example {_example(table, **row)}"
         for row in counted.iter_rows(named=True)
     )
+
+
+def _example(table: Table, *, column: str, example: str | None, **_: Any) -> str | None:
+    """The value that broke a promise; of a promise about whole rows, the row. Personal values are hidden."""
+    if column in table.personal_columns:
+        return MASK
+    if column in table.polars_schema or example is None:
+        return example
+    return json.dumps(table.masked(json.loads(example)))

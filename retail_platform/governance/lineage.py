@@ -276,6 +276,12 @@ COLUMN_LINEAGE: dict[str, Columns] = {
             "kept_row_number": _of_every_feed("row_number"),
             "kind": _DECIDED_BY_EVERY_FEED,
         },
+        "quarantine.withheld_days": {
+            "partition_date": _of_every_feed("partition_date"),
+            **dict.fromkeys(("arrived", "rejected", "waived", "reasons"), _DECIDED_BY_EVERY_FEED),
+        },
+        "quarantine.waivers": _same("quarantine.rejected_rows", ("feed", "file_id", "row_number", "partition_date"))
+        | {"audit_id": _direct("governance.audit_log", "audit_id")},
         "features.demand": _demand(),
         "features.demand_history": {c: _history_column(c) for c in TABLES["features.demand_history"].polars_schema},
         "model.backtest_forecasts": _forecast()
@@ -301,6 +307,24 @@ COLUMN_LINEAGE: dict[str, Columns] = {
 RUN_FACTS: dict[str, dict[str, str]] = {
     "quarantine.rejected_rows": {"feed": "Name of the feed that is being cleaned", "rejected_at": "Clock of the run"},
     "quarantine.duplicate_rows": {"feed": "Name of the feed that is being cleaned"},
+    "quarantine.withheld_days": {
+        "feed": "Name of the feed that is being cleaned",
+        "reject_budget": "Setting",
+        "feed_settings": "Settings",
+        "lake_snapshot": "Snapshot that the run read",
+        "run_id": "Run at work",
+        "withheld_at": "Clock of the run",
+    },
+    "governance.audit_log": {
+        "audit_id": "Made at random",
+        "decided_at": "Clock",
+        "who": "Person at work",
+        "action": "Command that the person gave",
+        "subject": "What the command names",
+        "reason": "Words of the person",
+        "details": "Words of the command, and how many rows it concerned",
+        "run_id": "Run that the command started",
+    },
     "model.backtest_forecasts": {
         "backtest_id": "Name that the training run gives the version",
         "model": "Name of the model that is being judged",

@@ -341,7 +341,7 @@ def _refuse_strays(write: Write) -> None:
     if strays.height:
         raise LakeError(
             f"{write.table.name}: {strays.height} rows lie outside the slices to be replaced, "
-            f"for example {strays.row(0, named=True)}"
+            f"for example {write.table.masked(strays.row(0, named=True))}"
         )
 
 

@@ -175,6 +175,16 @@ def test_rows_outside_the_slices_are_refused(lake: Lakehouse) -> None:
             lake.commit([ReplaceSlices(SALES, sales(TUESDAY, 1), slices)], BY)
 
 
+def test_a_refused_row_is_shown_without_its_personal_values(sqlite_lake: Lakehouse) -> None:
+    raw = TABLES["raw.pos_sales"]
+    row = {"file_id": "a" * 64, "row_number": 7, "store_id": "S1", "customer_id": "C-4711"}
+    stray = pl.DataFrame([row], schema=raw.polars_schema)
+    with pytest.raises(LakeError) as refused:
+        sqlite_lake.commit([ReplaceSlices(raw, stray, [{"file_id": "b" * 64}])], BY)
+    assert "'row_number': 7" in str(refused.value)
+    assert "C-4711" not in str(refused.value)
+
+
 def test_several_tables_change_together_or_not_at_all(lake: Lakehouse) -> None:
     both = [ReplaceTable(SALES, sales(MONDAY, 1)), ReplaceTable(STOCK, sales(MONDAY, 5))]
     before = lake.commit(both, BY)

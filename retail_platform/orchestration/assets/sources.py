@@ -40,11 +40,19 @@ def source_specs() -> list[dg.AssetSpec]:
 
 
 def written_alongside_specs() -> list[dg.AssetSpec]:
-    """Tables that other assets write in their own transactions: the ledger, the quarantine and the alerts."""
+    """Tables that other assets write in their own transactions (the ledger, the quarantine, the alerts), and those that
+    only decisions of people write."""
     raw = [feed.raw_table.split(".") for feed in FEEDS.values()]
     return [
         spec("raw.ingested_files", deps=[source_key(name) for name in FEEDS], code_version="1"),
         spec("quarantine.rejected_rows", deps=raw, code_version="1"),
         spec("quarantine.duplicate_rows", deps=raw, code_version="1"),
+        spec("quarantine.withheld_days", deps=raw, code_version="1"),
+        spec(
+            "quarantine.waivers",
+            deps=[["quarantine", "rejected_rows"], ["governance", "audit_log"]],
+            code_version="1",
+        ),
+        spec("governance.audit_log", code_version="1"),
         spec("monitoring.alerts", deps=[["forecast", "demand"], ["monitoring", "data_drift"]], code_version="1"),
     ]

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from retail_platform.contracts import FEEDS, TABLES, ContractBroken, Table
-from retail_platform.contracts.table import CLASSIFICATIONS, RowRule, column
+from retail_platform.contracts.table import CLASSIFICATIONS, MASK, RowRule, column
 
 
 class _Shelf(pa.DataFrameModel):
@@ -165,3 +165,40 @@ def test_times_are_microseconds_everywhere() -> None:
     units = {c.dtype for table in TABLES.values() for c in table.columns if isinstance(c.dtype, pl.Datetime)}
     assert units == {pl.Datetime("us")}
     assert pl.Series([datetime(2017, 1, 1)]).dtype == pl.Datetime("us")
+
+
+class _Customer(pa.DataFrameModel):
+    """Customers with their shelf."""
+
+    shelf: pl.String = column("Shelf", str_matches=r"^[A-Z]$")
+    customer: pl.String = column("Customer", classification="personal", str_matches=r"^C")
+    visits: pl.Int64 = column("Visits", ge=1)
+
+
+CUSTOMERS = Table(
+    name="test.customers",
+    model=_Customer,
+    grain=("shelf",),
+    owner="team:test",
+    description="Customers with their shelf.",
+    retention_days=None,
+    replaced_by=(),
+    rules=(RowRule("busy", pl.col("visits") < 100, "visits must be few"),),
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"customer": ["Ada Lovelace", "C2"]}, MASK),
+        ({"shelf": ["a", "B"]}, "example a"),
+        ({"shelf": ["A", "A"]}, '"shelf": "A"'),
+        ({"visits": [200, 1]}, '"visits": 200'),
+    ],
+)
+def test_a_broken_contract_is_told_without_personal_values(changes: dict[str, list[Any]], shown: str) -> None:
+    rows = {"shelf": ["A", "B"], "customer": ["C Lovelace", "C2"], "visits": [1, 1], **changes}
+    with pytest.raises(ContractBroken) as broken:
+        CUSTOMERS.validate(pl.DataFrame(rows, schema=CUSTOMERS.polars_schema))
+    assert shown in str(broken.value)
+    assert "Lovelace" not in str(broken.value)
