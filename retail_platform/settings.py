@@ -5,12 +5,23 @@ get the part that concerns them passed in.
 """
 
 import os
+import re
 import tomllib
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from retail_platform.contracts.feeds import FEEDS
 
@@ -116,6 +127,155 @@ class DriftSettings(_Settings):
     seed: int = 20170101
 
 
+_SECRETS = ("password", "passwd", "api_key", "apikey", "token", "secret")
+_SOURCE_NAME = r"[a-z][a-z0-9_]*"
+
+
+def _name_of_a_variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        raise ValueError("an environment variable has capital letters, digits and _ only")
+    if name.startswith(ENVIRONMENT_PREFIX):
+        raise ValueError(f"variables that begin with {ENVIRONMENT_PREFIX} are settings; give the secret another name")
+    return name
+
+
+VariableName = Annotated[str, AfterValidator(_name_of_a_variable)]
+
+
+class _Source(_Settings):
+    """What every source has. Secrets are in environment variables, which the settings name."""
+
+    interval_minutes: int = Field(default=60, ge=1, description="How often the sensor asks for what is new")
+    required: bool = Field(
+        default=False, description="Whether a run fails where the source does not answer; else the last data is used"
+    )
+    attempts: int = Field(default=5, ge=1, description="How often a request or extract is tried")
+    first_wait_seconds: float = Field(default=1, gt=0, description="Wait before the second attempt; doubles, jittered")
+    longest_wait_seconds: float = Field(default=60, gt=0)
+    timeout_seconds: float = Field(default=60, gt=0, description="How long an answer may be silent")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_secrets(cls, values: Any) -> Any:
+        given = [name for name in values if name.lower() in _SECRETS] if isinstance(values, dict) else []
+        if given:
+            raise ValueError(
+                f"{', '.join(given)} does not belong into the settings; put it into an environment variable and name "
+                "that variable here, as password_variable or api_key_variable"
+            )
+        return values
+
+
+class PostgresSource(_Source):
+    """A table or query of a PostgreSQL database, from which rows are taken by a column that grows."""
+
+    kind: Literal["postgres"]
+    feed: str
+    address: str = Field(description="postgresql://user@host:port/database, without a password")
+    password_variable: VariableName | None = Field(default=None, description="Environment variable with the password")
+    table: str | None = Field(default=None, description="Table or view, as schema.name")
+    query: str | None = Field(default=None, description="SELECT to use instead of a table")
+    cursor: str = Field(description="Column that grows with new and changed rows: a time, a date or a whole number")
+    look_back: float = Field(
+        default=3, ge=0, description="How far behind its position each extract reads again: days, or steps of a number"
+    )
+    columns: dict[str, str] = Field(
+        default={}, description="Column of the contract -> column of the source, where they differ"
+    )
+    time_zone: str | None = Field(
+        default=None, description="IANA time zone in which times with a zone are written, as the feeds have none"
+    )
+    rows_per_file: int = Field(default=500_000, ge=1)
+    required: bool = True
+
+    @field_validator("address")
+    @classmethod
+    def _without_password(cls, address: str) -> str:
+        parts = urlsplit(address)
+        if parts.scheme not in ("postgresql", "postgres"):
+            raise ValueError("address must be of the form postgresql://user@host:port/database")
+        if parts.password is not None or "password" in parse_qs(parts.query):
+            raise ValueError(
+                "a password does not belong into the settings; take it out of the address, put it into an environment "
+                "variable and name that variable as password_variable"
+            )
+        return address
+
+    @model_validator(mode="after")
+    def _usable(self) -> "PostgresSource":
+        wrong = [] if self.feed in FEEDS else [f"unknown feed {self.feed}; known are {', '.join(FEEDS)}"]
+        if self.feed in FEEDS:
+            known = FEEDS[self.feed].column_names
+            wrong += [
+                f"feed {self.feed} has no column {c}; it has {', '.join(known)}" for c in self.columns if c not in known
+            ]
+        if (self.table is None) == (self.query is None):
+            wrong.append("give either table or query")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+
+class Place(_Settings):
+    """Where the weather of a region is taken, and by which clock its days begin."""
+
+    latitude: float = Field(ge=-90, le=90)
+    longitude: float = Field(ge=-180, le=180)
+    time_zone: str = Field(description="IANA time zone, such as America/Chicago")
+
+
+class _HttpSource(_Source):
+    @field_validator("archive_url", "forecast_url", "url", check_fields=False)
+    @classmethod
+    def _encrypted(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+            raise ValueError(f"{url} must begin with https://")
+        return url.rstrip("/")
+
+
+class OpenMeteoSource(_HttpSource):
+    """Daily weather from a service with the interface of Open-Meteo: archive, and forecast for the days after it."""
+
+    kind: Literal["open_meteo"]
+    feed: Literal["weather"] = "weather"
+    regions: dict[str, Place] = Field(min_length=1, description="Region, as in the store master -> place")
+    start: date = Field(description="First day wanted")
+    forecast_days: int = Field(default=16, ge=1, le=16)
+    settled_after_days: int = Field(default=7, ge=1, description="Age from which a day is taken from the archive")
+    temperature_unit: Literal["celsius", "fahrenheit"] = Field(
+        default="celsius", description="Unit asked for, which the answer must state; Fahrenheit is converted"
+    )
+    precipitation_unit: Literal["mm", "inch"] = Field(
+        default="mm", description="Unit asked for, which the answer must state; inches are converted"
+    )
+    api_key_variable: VariableName | None = Field(default=None, description="Environment variable with the key")
+    archive_url: str = "https://archive-api.open-meteo.com/v1/archive"
+    forecast_url: str = "https://api.open-meteo.com/v1/forecast"
+
+
+class FredSeries(_Settings):
+    """A series of figures, and the unit that it must be stated in: a rebased index is another figure."""
+
+    id: str = Field(description="Id at the publisher, such as CPIAUCSL")
+    unit: str = Field(description="Unit that the publisher must state, such as 'Index 1982-1984=100'")
+
+
+class FredSource(_HttpSource):
+    """Economic figures with all their revisions, from a service with the interface of FRED."""
+
+    kind: Literal["fred"]
+    feed: Literal["economic_indicators"] = "economic_indicators"
+    series: dict[str, FredSeries] = Field(min_length=1, description="Indicator -> series")
+    start: date = Field(default=date(2010, 1, 1), description="First period wanted")
+    api_key_variable: VariableName = Field(description="Environment variable with the key")
+    page_rows: int = Field(default=100_000, ge=1, le=100_000)
+    url: str = "https://api.stlouisfed.org/fred"
+
+
+Source = Annotated[PostgresSource | OpenMeteoSource | FredSource, Field(discriminator="kind")]
+
+
 class Settings(_Settings):
     """The whole configuration. `home` holds everything that the platform writes."""
 
@@ -130,6 +290,7 @@ class Settings(_Settings):
         default=None, min_length=1, description="Who decides, for the audit log; the login name where not set"
     )
     feeds: dict[str, FeedSettings] = {}
+    sources: dict[str, Source] = Field(default={}, description="Systems that are asked for data, by a name of yours")
     lake: LakeSettings = LakeSettings()
     forecast: ForecastSettings = ForecastSettings()
     replenishment: ReplenishmentSettings = ReplenishmentSettings()
@@ -153,6 +314,18 @@ class Settings(_Settings):
         if wrong:
             raise ValueError("; ".join(wrong))
         return feeds
+
+    @field_validator("sources")
+    @classmethod
+    def _plain_names(cls, sources: dict[str, Source]) -> dict[str, Source]:
+        wrong = [name for name in sources if not re.fullmatch(_SOURCE_NAME, name)]
+        if wrong:
+            raise ValueError(f"a source's name has small letters, digits and _ only: {', '.join(wrong)}")
+        return sources
+
+    def sources_of(self, feed: str) -> dict[str, PostgresSource | OpenMeteoSource | FredSource]:
+        """The sources that deliver a feed, by name."""
+        return {name: source for name, source in self.sources.items() if source.feed == feed}
 
     def feed(self, name: str) -> FeedSettings:
         return self.feeds.get(name, FeedSettings())
@@ -246,6 +419,8 @@ def _explain(invalid: ValidationError, variables: dict[str, str], place: Path) -
     lines = []
     for error in invalid.errors():
         path = [str(part) for part in error["loc"]]
+        if path[0] == "sources" and len(path) > 2:
+            del path[2]  # pydantic names the kind of a source as if it were a level
         # A group that is unknown as a whole was given by the variables of its parts.
         given = [variable for variable in variables if _path_of(variable)[: len(path)] == path]
         where = f"the variable {', '.join(given)}" if given else str(place)
@@ -263,5 +438,8 @@ def _suggestion(path: list[str]) -> str:
     for part in path[:-1]:
         known = model.model_fields.get(part) if hasattr(model, "model_fields") else None
         model = known.annotation if known else FeedSettings
-    close = get_close_matches(path[-1], list(getattr(model, "model_fields", {})), n=1)
+    names = list(getattr(model, "model_fields", {}))
+    if path[0] == "sources":
+        names = [name for kind in (PostgresSource, OpenMeteoSource, FredSource) for name in kind.model_fields]
+    close = get_close_matches(path[-1], names, n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -157,9 +157,9 @@ class Calendar(pa.DataFrameModel):
     source_row_number: pl.Int64 = column("Row in that file", nullable=True, ge=1)
 
 
-@table("clean.weather", grain=("date", "region"), owner="team:data-engineering", retention_days=3653)
+@table("clean.weather", grain=("date", "region", "published_on"), owner="team:data-engineering", retention_days=3653)
 class Weather(_Traced):
-    """Daily weather by region."""
+    """Daily weather by region, with the day from which it was known where the source says so; revisions are kept."""
 
     date: pl.Date = column("Day")
     region: pl.String = column("Region, as in clean.stores", str_matches=r"\S")
@@ -168,6 +168,7 @@ class Weather(_Traced):
     temperature_max: pl.Float64 = column("Highest temperature", unit="degrees Celsius", nullable=True, ge=-90, le=60)
     precipitation: pl.Float64 = column("Rain and melted snow", unit="millimetres", nullable=True, ge=0, le=2000)
     provider: pl.String = column("Who measured it; 'simulated' where nobody did", nullable=True)
+    published_on: pl.Date = column("Day from which the figures were known", nullable=True)
 
 
 @table(

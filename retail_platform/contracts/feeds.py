@@ -180,7 +180,7 @@ FEEDS: dict[str, Feed] = {
         ),
         Feed(
             "weather",
-            "Daily weather by region, observed or forecast.",
+            "Daily weather by region, observed or forecast; each revision is a row of its own.",
             (
                 _C("date", _DATE, "Day", True, example="2017-03-01"),
                 _C("region", _TEXT, "Region, as in stores", True, example="CA"),
@@ -189,6 +189,13 @@ FEEDS: dict[str, Feed] = {
                 _C("temperature_max", _REAL, "Highest temperature", False, "degrees Celsius", example="16.1"),
                 _C("precipitation", _REAL, "Rain and melted snow", False, "millimetres", example="2.4"),
                 _C("provider", _TEXT, "Who measured it; 'simulated' where nobody did", example="simulated"),
+                _C(
+                    "published_on",
+                    _DATE,
+                    "Day from which these figures were known, where they are revised or were forecast; without it a "
+                    "later file corrects an earlier one",
+                    example="2017-03-02",
+                ),
             ),
             "team:data-engineering",
             "weather_service",
@@ -273,3 +280,6 @@ class IngestedFiles(pa.DataFrameModel):
     run_id: pl.String = column("Run that took it in")
     file_modified_at: pl.Datetime("us") = column("Modification time of the file (UTC)")  # type: ignore[valid-type]
     ingested_at: pl.Datetime("us") = column("When it was taken in (UTC)")  # type: ignore[valid-type]
+    source: pl.String = column("Source (a name in the settings) that the file is an extract of", nullable=True)
+    extracted_after: pl.String = column("Position in the source after which the extract begins", nullable=True)
+    extracted_to: pl.String = column("Position in the source to which the extract reaches", nullable=True)

@@ -377,7 +377,9 @@ def _with_weather(panel: pl.DataFrame, weather: pl.DataFrame | None) -> pl.DataF
     if weather is None:
         nothing = pl.lit(None, pl.Float32)
         return panel.with_columns(temperature=nothing, precipitation=nothing)
-    measured = weather.select("region", "date", "precipitation", temperature="temperature_mean")
+    # The latest revision counts; a row that does not say since when it was known is older than any that does.
+    latest = weather.sort("published_on", nulls_last=False).unique(["region", "date"], keep="last", maintain_order=True)
+    measured = latest.select("region", "date", "precipitation", temperature="temperature_mean")
     return panel.join(measured, on=["region", "date"], how="left")
 
 

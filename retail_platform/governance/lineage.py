@@ -97,7 +97,7 @@ def _demand() -> Columns:
     price_period = _indirect(prices, "valid_from", "valid_to")
     promotion_period = _indirect(promotions, "start_date", "end_date")
     event_place = _indirect("clean.calendar", "date", "region")
-    weather_place = _indirect("clean.weather", "date", "region")
+    weather_place = _indirect("clean.weather", "date", "region", "published_on")
     return {
         "shard": _indirect(sales, "store_id"),
         "store_id": _direct(sales, "store_id") + _indirect("clean.stores", "store_id", "closed_on"),

@@ -12,6 +12,7 @@ import polars as pl
 from retail_platform.contracts import FEEDS, TABLES
 from retail_platform.lakehouse import Append, Lakehouse, Provenance
 from retail_platform.lakehouse.locks import table_locks
+from retail_platform.sources.extracts import extract_of
 from retail_platform.sources.files import (
     BrokenFile,
     LandingFile,
@@ -86,6 +87,7 @@ def _take_in(lakehouse: Lakehouse, file: LandingFile, *, file_id: str, run_id: s
         pl.col("partition_date").max().alias("last_date"),
     ).collect(engine="streaming")
     row = facts.row(0, named=True)
+    extract = extract_of(file.path)
     ledger = pl.DataFrame(
         {
             "file_id": [file_id],
@@ -99,6 +101,9 @@ def _take_in(lakehouse: Lakehouse, file: LandingFile, *, file_id: str, run_id: s
             "run_id": [run_id],
             "file_modified_at": [file.modified_at],
             "ingested_at": [now],
+            "source": [extract.source if extract else None],
+            "extracted_after": [extract.after if extract else None],
+            "extracted_to": [extract.to if extract else None],
         },
         schema=TABLES["raw.ingested_files"].polars_schema,
     )

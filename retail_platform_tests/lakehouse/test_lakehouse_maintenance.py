@@ -27,7 +27,8 @@ def raw_prices(rows: int) -> Append:
 
 def ledger_row(rows: int) -> Append:
     table = TABLES["raw.ingested_files"]
-    row = (FILE_ID, "prices", "prices.csv", 10, rows, date(2017, 3, 6), date(2017, 3, 6), "ingested", "run-1", AT, AT)
+    day = date(2017, 3, 6)
+    row = (FILE_ID, "prices", "prices.csv", 10, rows, day, day, "ingested", "run-1", AT, AT, None, None, None)
     return Append(table, pl.DataFrame([row], schema=table.polars_schema, orient="row"))
 
 

@@ -259,7 +259,14 @@ def test_nothing_sold_gives_an_empty_panel_of_the_contract_whatever_else_is_know
         "promotions": pl.DataFrame({**period, "discount_share": [0.1]}),
         "calendar": pl.DataFrame({"date": [day(1)], "region": ["*"], "event_name": ["Fair"], "event_type": ["local"]}),
         "weather": pl.DataFrame(
-            {"date": [day(1)], "region": ["CA"], "temperature_mean": [9.0], "precipitation": [0.0]}
+            {
+                "date": [day(1)] * 3,
+                "region": ["CA"] * 3,
+                "temperature_mean": [9.0, 5.0, 7.0],
+                "precipitation": [0.0, 1.0, 1.0],
+                # The latest revision counts, whatever the order of the rows.
+                "published_on": [day(2), None, day(1)],
+            }
         ),
         "economic_indicators": pl.DataFrame(
             {
