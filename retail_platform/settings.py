@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
+import polars as pl
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -23,11 +24,19 @@ from pydantic import (
     model_validator,
 )
 
-from retail_platform.contracts.feeds import FEEDS
+from retail_platform.contracts.feeds import FEEDS, Feed
+from retail_platform.contracts.time_zones import is_time_zone
 
 ENVIRONMENT_PREFIX = "RETAIL_"
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+
+OFFSET_IN_TEXT = "offset"
+"""The time zone of a feed whose times each tell their own, as 2017-03-01T18:22:05+01:00 does."""
+
+_DATE_PARTS = (("%Y", "%y"), ("%m", "%-m", "%b"), ("%d", "%-d"))
+_TIME_PARTS = (("%H", "%-H", "%I"), ("%M",))
+_FURTHER_PARTS = (("%S",), ("%p",))
 
 
 class SettingsError(Exception):
@@ -54,6 +63,61 @@ class FeedSettings(_Settings):
     tolerated_rejects: int = Field(
         default=20, ge=0, description="So many rejected rows of a day never exceed the budget, whatever their share"
     )
+    decimal: Literal[".", ","] = Field(default=".", description="Decimal sign of numbers")
+    thousands: Literal["", ".", ",", " ", "'", "\u2019", "\u00a0", "\u202f"] = Field(
+        default="", description="Sign that may stand between groups of three digits"
+    )
+    date_format: str | None = Field(
+        default=None, description="How dates are written, such as %d.%m.%Y; ISO where not set"
+    )
+    datetime_format: str | None = Field(
+        default=None, description="How dates with a time are written, such as %d.%m.%Y %H:%M:%S; ISO where not set"
+    )
+    time_zone: str | None = Field(
+        default=None,
+        description="Zone of the times: an IANA name such as UTC, or 'offset' where each time ends with its offset; "
+        "local to the store where not set",
+    )
+    business_date_from: str | None = Field(
+        default=None, description="Column of times whose local day is the business day, where the files name no day"
+    )
+
+    @model_validator(mode="after")
+    def _distinct_signs(self) -> "FeedSettings":
+        if self.decimal == self.thousands:
+            raise ValueError(f"decimal and thousands are both {self.decimal!r}; they must differ")
+        return self
+
+    @field_validator("date_format")
+    @classmethod
+    def _whole_date(cls, value: str | None) -> str | None:
+        return value if value is None else _checked_format(value, _DATE_PARTS)
+
+    @field_validator("datetime_format")
+    @classmethod
+    def _whole_time(cls, value: str | None) -> str | None:
+        return value if value is None else _checked_format(value, _DATE_PARTS + _TIME_PARTS)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None and value != OFFSET_IN_TEXT and not is_time_zone(value):
+            raise ValueError(f"{value!r} is not an IANA time zone such as Europe/Berlin, nor 'offset'")
+        return value
+
+
+def _checked_format(value: str, parts: tuple[tuple[str, ...], ...]) -> str:
+    """Refuse a format that leaves out a part of the date or time, or names one twice or that is not known."""
+    directives = re.findall(r"%-?.?", value)
+    known = [name for part in (*_DATE_PARTS, *_TIME_PARTS, *_FURTHER_PARTS) for name in part]
+    wrong = [f"{name} is not known; known are {', '.join(known)}" for name in directives if name not in known]
+    counts = [(part, sum(directives.count(name) for name in part)) for part in parts]
+    wrong += [f"{' or '.join(part)} must stand in it once" for part, count in counts if count != 1]
+    if ("%I" in directives) != ("%p" in directives):
+        wrong.append("%I and %p belong together")
+    if wrong:
+        raise ValueError(f"{value!r}: {'; '.join(wrong)}")
+    return value
 
 
 class LakeSettings(_Settings):
@@ -311,6 +375,8 @@ class Settings(_Settings):
             known = FEEDS[name].column_names if name in FEEDS else feed.columns
             extra = [c for c in feed.columns if c not in known]
             wrong += [f"feed {name} has no column {c}; it has {', '.join(known)}" for c in extra]
+            if feed.business_date_from and name in FEEDS:
+                wrong += _no_source_of_days(FEEDS[name], feed.business_date_from)
         if wrong:
             raise ValueError("; ".join(wrong))
         return feeds
@@ -353,6 +419,15 @@ class Settings(_Settings):
     @property
     def dagster_home(self) -> Path:
         return self.home / "dagster"
+
+
+def _no_source_of_days(feed: Feed, column: str) -> list[str]:
+    times = [c.name for c in feed.columns if c.dtype == pl.Datetime("us")]
+    if feed.date_column is None or not times:
+        return [f"feed {feed.name} has no business day that could come from a time; leave out business_date_from"]
+    if column not in times:
+        return [f"feed {feed.name}: business_date_from must be {' or '.join(times)}, not {column}"]
+    return []
 
 
 def load_settings(environment: dict[str, str] | None = None, directory: Path | None = None) -> Settings:

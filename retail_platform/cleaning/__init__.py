@@ -1,7 +1,7 @@
 """Raw rows become clean rows, rejected rows with reasons, and duplicates. Pure Polars."""
 
 from retail_platform.cleaning.calendar import merge_calendar, public_holidays
-from retail_platform.cleaning.clean import CleanedFeed, References, clean_feed
+from retail_platform.cleaning.clean import CleanedFeed, References, clean_feed, time_zones_of
 from retail_platform.cleaning.conform import ConformingStep
 from retail_platform.cleaning.pseudonyms import CustomerKeyMissing, pseudonym
 
@@ -14,4 +14,5 @@ __all__ = [
     "merge_calendar",
     "pseudonym",
     "public_holidays",
+    "time_zones_of",
 ]

@@ -4,8 +4,8 @@ Here: the sequence of the steps and the shape of the result. Not here: the steps
 which raw rows are to be cleaned (`orchestration/`).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 import polars as pl
@@ -21,7 +21,10 @@ from retail_platform.cleaning.reasons import (
     refers_to,
     split_by_promises,
 )
+from retail_platform.cleaning.text import ISO
 from retail_platform.contracts import FEEDS, TABLES, ContractBroken, Feed
+from retail_platform.contracts.time_zones import is_time_zone
+from retail_platform.settings import FeedSettings
 
 _PROVENANCE = ("source_file_id", "source_row_number")
 
@@ -30,12 +33,14 @@ _PROVENANCE = ("source_file_id", "source_row_number")
 class References:
     """Keys that rows may refer to. `None` means that the master data is not known and nothing is checked.
 
-    `hierarchy_nodes` are the categories and departments, under which stock may be reported as well.
+    `hierarchy_nodes` are the categories and departments, under which stock may be reported as well. `store_time_zones`
+    are IANA names by store, needed only where a feed declares the zone of its times.
     """
 
     store_ids: frozenset[str] | pl.Series | None = None
     item_ids: frozenset[str] | pl.Series | None = None
     hierarchy_nodes: frozenset[str] | pl.Series | None = None
+    store_time_zones: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, items: pl.DataFrame, stores: pl.DataFrame) -> "References":
@@ -44,7 +49,14 @@ class References:
             store_ids=None if stores.is_empty() else stores["store_id"],
             item_ids=None if items.is_empty() else items["item_id"],
             hierarchy_nodes=pl.concat([items["category"], items["department"]]).drop_nulls().unique(),
+            store_time_zones=time_zones_of(stores),
         )
+
+
+def time_zones_of(stores: pl.DataFrame) -> dict[str, str]:
+    """The time zone of each row of `clean.stores` that has one; a name that is no time zone counts as none."""
+    known = {zone for zone in stores["time_zone"].drop_nulls().unique() if is_time_zone(zone)}
+    return {store: zone for store, zone in stores.select("store_id", "time_zone").iter_rows() if zone in known}
 
 
 @dataclass(frozen=True)
@@ -67,12 +79,13 @@ def clean_feed(
     now: datetime,
     today: date,
     customer_key: bytes | None,
+    form: FeedSettings = ISO,
 ) -> CleanedFeed:
     """Clean raw rows of `feed` (columns of its raw table, any order of rows).
 
     For a feed whose clean table is partitioned by day, `raw` must hold whole partitions; for the others the whole
     raw table, as a row of any file may stand for or against a row of any other. `now` (UTC) is noted as the time of
-    rejection.
+    rejection. `form` says how the feed's files write numbers, dates and times.
 
     Raises `ContractBroken` where `raw` has not the raw table's columns, `CustomerKeyMissing` where there are customer
     ids and no key, `ValueError` for an unknown feed.
@@ -87,9 +100,9 @@ def clean_feed(
     columns = contract.polars_schema.names()
 
     raw = in_arrival_order(raw)
-    frame, steps = conform(declared, raw)
+    frame, steps = conform(declared, raw, form, references.store_time_zones)
     frame, further_steps = complete(declared, frame, customer_key)
-    good, broken = split_by_promises(frame, _promises(declared, references, today))
+    good, broken = split_by_promises(frame, _promises(declared, form, references, today))
     judged = judge_duplicates(good, contract.grain, [c for c in columns if c not in {*contract.grain, *_PROVENANCE}])
 
     return CleanedFeed(
@@ -101,8 +114,8 @@ def clean_feed(
     )
 
 
-def _promises(feed: Feed, references: References, today: date) -> list[Promise]:
-    promises = [*readable(feed), *keeps_contract(feed, TABLES[feed.clean_table])]
+def _promises(feed: Feed, form: FeedSettings, references: References, today: date) -> list[Promise]:
+    promises = [*readable(feed, form), *keeps_contract(feed, TABLES[feed.clean_table])]
     if feed.date_column:
         promises += lies_in_its_partition(feed.date_column, today)
     if feed.name not in ("stores", "items"):

@@ -4,14 +4,25 @@ Here: trimming, reading text as the type that the feed declares, provenance unde
 Not here: what only one feed needs (`feeds.py`), and whether a row is good (`reasons.py`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
-from retail_platform.cleaning.text import has_time_of_day, is_decimal_form, read_as, trimmed
+from retail_platform.cleaning.text import (
+    has_time_of_day,
+    is_decimal_form,
+    read_as,
+    store_zone,
+    trimmed,
+)
+from retail_platform.cleaning.time_zones import store_time
 from retail_platform.contracts.feeds import Feed, FeedColumn
+from retail_platform.settings import FeedSettings
 
 ARRIVAL_ORDER = ("ingested_at", "file_id", "row_number")
+
+STORE_ZONE = "time zone of the store"
 
 
 @dataclass(frozen=True)
@@ -28,16 +39,25 @@ def text_of(column: str) -> str:
     return f"{column} as text"
 
 
+def as_written(column: str) -> str:
+    """Name under which a time is kept as its file tells it, where that is not the store's clock."""
+    return f"{column} as written"
+
+
 def in_arrival_order(raw: pl.DataFrame) -> pl.DataFrame:
     """Raw rows file by file as they were taken in, each file in its own order."""
     return raw.sort(ARRIVAL_ORDER)
 
 
-def conform(feed: Feed, raw: pl.DataFrame) -> tuple[pl.DataFrame, list[ConformingStep]]:
+def conform(
+    feed: Feed, raw: pl.DataFrame, form: FeedSettings, store_time_zones: Mapping[str, str]
+) -> tuple[pl.DataFrame, list[ConformingStep]]:
     """Raw rows in arrival order with their columns typed, null where the text is missing or cannot be read.
 
     The frame has the feed's columns, `source_file_id`, `source_row_number`, `partition_date`, the position of the
-    raw row as `raw_row`, and the text of each column that is not text itself under `text_of(name)`.
+    raw row as `raw_row`, and the text of each column that is not text itself under `text_of(name)`. Where the feed
+    declares a time zone, its times are on the store's clock, and under `as_written(name)` as the file tells them; the
+    zone of the store is `STORE_ZONE`.
     """
     typed = [c for c in feed.columns if c.dtype != pl.String]
     text = raw.with_columns(trimmed(pl.col(name)) for name in feed.column_names)
@@ -46,25 +66,34 @@ def conform(feed: Feed, raw: pl.DataFrame) -> tuple[pl.DataFrame, list[Conformin
         pl.col("file_id").alias("source_file_id"),
         pl.col("row_number").alias("source_row_number"),
         "partition_date",
-        *(read_as(c.dtype, pl.col(c.name)).alias(c.name) for c in feed.columns),
+        *(read_as(c.dtype, pl.col(c.name), form).alias(c.name) for c in feed.columns),
         *(pl.col(c.name).alias(text_of(c.name)) for c in typed),
     )
-    return frame, _steps(feed, raw, text)
+    times = _columns_of_type(feed, pl.Datetime("us"))
+    if form.time_zone and times:
+        zones = set(store_time_zones.values())
+        frame = frame.with_columns(store_zone(pl.col("store_id"), store_time_zones).alias(STORE_ZONE)).with_columns(
+            *(pl.col(c.name).alias(as_written(c.name)) for c in times),
+            *(store_time(pl.col(c.name), form.time_zone, pl.col(STORE_ZONE), zones).alias(c.name) for c in times),
+        )
+    if feed.date_column and form.business_date_from:
+        frame = frame.with_columns(pl.col(form.business_date_from).dt.date().alias(feed.date_column))
+    return frame, _steps(feed, raw, text, form)
 
 
-def _steps(feed: Feed, raw: pl.DataFrame, text: pl.DataFrame) -> list[ConformingStep]:
+def _steps(feed: Feed, raw: pl.DataFrame, text: pl.DataFrame, form: FeedSettings) -> list[ConformingStep]:
     changed = pl.any_horizontal(raw[name].ne_missing(text[name]) for name in feed.column_names)
     steps = [
         _step("trimmed blanks", "Blanks around a value were removed; a blank value counts as missing", raw, changed)
     ]
     whole = _columns_of_type(feed, pl.Int64())
     if whole:
-        written_as_decimal = pl.any_horizontal(is_decimal_form(pl.col(c.name)) for c in whole)
+        written_as_decimal = pl.any_horizontal(is_decimal_form(pl.col(c.name), form) for c in whole)
         words = f"A whole number was written with a sign, point or exponent: {_names(whole)}"
         steps.append(_step("decimals read as whole numbers", words, text, written_as_decimal))
     dates = _columns_of_type(feed, pl.Date())
     if dates:
-        with_time = pl.any_horizontal(has_time_of_day(pl.col(c.name)) for c in dates)
+        with_time = pl.any_horizontal(has_time_of_day(pl.col(c.name), form) for c in dates)
         words = f"A date came with a time of day, which was left out: {_names(dates)}"
         steps.append(_step("times of day left out of dates", words, text, with_time))
     return steps

@@ -12,10 +12,11 @@ from datetime import date
 
 import polars as pl
 
-from retail_platform.cleaning.conform import text_of
-from retail_platform.cleaning.text import FORMS
+from retail_platform.cleaning.conform import STORE_ZONE, as_written, text_of
+from retail_platform.cleaning.text import expected
 from retail_platform.contracts.feeds import Feed
 from retail_platform.contracts.table import Table
+from retail_platform.settings import FeedSettings
 
 _SHOWN_CHARACTERS = 40
 
@@ -37,16 +38,34 @@ def split_by_promises(frame: pl.DataFrame, promises: Collection[Promise]) -> tup
     return frame.filter(~any_broken), rejected
 
 
-def readable(feed: Feed) -> list[Promise]:
-    """Text that is there can be read as its column's type."""
-    return [
-        Promise(
-            _unreadable(c.name),
-            _format("{}: {} is not {}", c.name, _shown(pl.col(text_of(c.name))), FORMS[type(c.dtype)]),
-        )
-        for c in feed.columns
-        if c.dtype != pl.String
-    ]
+def readable(feed: Feed, form: FeedSettings) -> list[Promise]:
+    """Text that is there can be read as its column's type, and a time is one on the clock of a known store."""
+    promises = []
+    for c in feed.columns:
+        if c.dtype == pl.String():
+            continue
+        column, shown = pl.col(c.name), _shown(pl.col(text_of(c.name)))
+        unread = _unreadable(c.name)
+        if form.time_zone and c.dtype == pl.Datetime("us"):
+            written, zone = pl.col(as_written(c.name)), pl.col(STORE_ZONE)
+            unread = pl.col(text_of(c.name)).is_not_null() & written.is_null()
+            promises += [
+                Promise(
+                    written.is_not_null() & zone.is_null(),
+                    _format("store_id: the time zone of {} is not in clean.stores", _shown(pl.col("store_id"))),
+                ),
+                Promise(
+                    written.is_not_null() & zone.is_not_null() & column.is_null(),
+                    _format(
+                        "{}: {} is no one moment in {}, whose clock was changed that night",
+                        c.name,
+                        shown,
+                        form.time_zone,
+                    ),
+                ),
+            ]
+        promises.append(Promise(unread, _format("{}: {} is not {}", c.name, shown, expected(c.dtype, form))))
+    return promises
 
 
 def keeps_contract(feed: Feed, table: Table) -> list[Promise]:

@@ -82,6 +82,30 @@ item_id = "sku"
 
 Columns that this page does not know are not taken in; the run lists them. Optional columns may be absent.
 
+## Other numbers, dates and clocks
+
+The form of a feed's numbers and dates is declared, never guessed; a text that is not of that form is rejected with the
+form in its reason. Raw tables keep the text as it came, so that a wrong declaration can be mended.
+
+```toml
+[feeds.pos_sales]
+decimal = ","                                # 1234,5
+thousands = "."                              # 1.234,5 as well
+date_format = "%d.%m.%Y"                     # 01.03.2017
+datetime_format = "%d.%m.%Y %H:%M:%S"        # 01.03.2017 18:22:05
+time_zone = "UTC"
+business_date_from = "sold_at"
+```
+
+- Formats are made of `%Y` or `%y`, `%m`, `%-m` or `%b`, `%d` or `%-d`, `%H`, `%-H` or `%I` with `%p`, `%M`, `%S`. A
+  text is read only where its value would be written just so: `1.3.2017` is `%-d.%-m.%Y`.
+- `time_zone` says whose clock the times show: an IANA name such as `UTC` or `Europe/Berlin`, or `offset` where each
+  ends with its own, as `2017-03-01T18:22:05+01:00` does. They become times on the store's clock, by the time zone in
+  `stores`; a row of a store without one is rejected until it has one. Without `time_zone` they are the store's already.
+- A time that the declared clock shows twice or never, in the nights when it is changed, is rejected; in a store of the
+  same zone the doubled hour is kept as it stands.
+- With `business_date_from` the files need no `business_date`: it is the day on the store's clock.
+
 ## What happens to bad input
 
 - **A broken file** is refused as a whole, and the run names it with the problem and the remedy: a required column is

@@ -30,7 +30,7 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
     return dg.Definitions(
         assets=[
             *source_specs(),
-            *raw_assets(),
+            *raw_assets(settings),
             *clean_assets(settings),
             *written_alongside_specs(),
             *feature_assets(settings),

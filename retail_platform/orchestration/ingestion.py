@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from retail_platform.cleaning import References, clean_feed, time_zones_of
 from retail_platform.contracts import FEEDS, TABLES
 from retail_platform.lakehouse import Append, Lakehouse, Provenance
 from retail_platform.lakehouse.locks import table_locks
+from retail_platform.settings import FeedSettings
 from retail_platform.sources.extracts import extract_of
 from retail_platform.sources.files import (
     BrokenFile,
@@ -80,6 +82,7 @@ def _take_in(lakehouse: Lakehouse, file: LandingFile, *, file_id: str, run_id: s
         ingested_at=now,
         first_date=settings.start_date,
         today=now.date(),
+        store_time_zones=_store_time_zones(lakehouse, settings.feed(feed.name), now),
     )
     facts = rows.select(
         pl.len().alias("rows"),
@@ -117,6 +120,25 @@ def _take_in(lakehouse: Lakehouse, file: LandingFile, *, file_id: str, run_id: s
     if report.unknown_columns:
         unknown = ", ".join(report.unknown_columns)
         result.notes.append(f"{file.name}: columns not in the feed's format, left out: {unknown}")
+
+
+def _store_time_zones(lakehouse: Lakehouse, form: FeedSettings, now: datetime) -> dict[str, str]:
+    """The time zones of the stores, where the business day of a feed's rows depends on them.
+
+    They are cleaned from the raw table, as a store may have arrived in the same run as its sales.
+    """
+    if form.business_date_from is None or form.time_zone is None:
+        return {}
+    stores = clean_feed(
+        "stores",
+        lakehouse.read("raw.stores"),
+        references=References(),
+        now=now,
+        today=now.date(),
+        customer_key=None,
+        form=lakehouse.settings.feed("stores"),
+    )
+    return time_zones_of(stores.clean)
 
 
 def _is_known(lakehouse: Lakehouse, feed: str, file_id: str) -> bool:

@@ -14,7 +14,7 @@ import io
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, cast
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from retail_platform.cleaning.text import as_date, trimmed
+from retail_platform.cleaning.text import as_text, own_day
 from retail_platform.contracts.feeds import RAW_TABLES, Feed
 from retail_platform.settings import FeedSettings
 
@@ -131,13 +131,14 @@ def read_landing_file(
     ingested_at: datetime,
     first_date: date,
     today: date,
+    store_time_zones: Mapping[str, str] | None = None,
 ) -> pl.LazyFrame:
     """The file's rows as the feed's raw table wants them: business columns as text, plus provenance.
 
-    CSV fields are taken as they stand, an empty one as null; Parquet values are written out in ISO form (dates and
-    times), as digits or as the shortest text that reads back as the same number. `row_number` counts data rows from
-    1 in file order. `partition_date` is the row's own date where that is readable and lies from `first_date` to
-    `today`, else `today`.
+    CSV fields are taken as they stand, an empty one as null; Parquet values are written out in the form that the
+    feed declares, so that cleaning reads them back as the same values. `row_number` counts data rows from 1 in file
+    order. `partition_date` is the row's own date where that is readable and lies from `first_date` to `today`, else
+    `today`. `store_time_zones` are needed where that date comes from a time in a declared zone.
 
     Raises `BrokenFile` at once for a broken header. Broken content (ragged rows, text that is not UTF-8, a
     truncated archive) raises it while the frame is collected, before the last row is out: a writer that commits
@@ -147,7 +148,7 @@ def read_landing_file(
     schema = RAW_TABLES[feed.name].polars_schema
     partition = pl.lit(today, pl.Date)
     if feed.date_column:
-        day = as_date(trimmed(pl.col(feed.date_column)))
+        day = own_day(feed, settings, store_time_zones or {})
         partition = pl.when(day.is_between(first_date, today)).then(day).otherwise(partition)
 
     def batches(
@@ -262,7 +263,7 @@ def _is_binary(arrow_type: Any) -> bool:
 
 
 def _refuse_broken_header(file: LandingFile, feed: Feed, settings: FeedSettings, header: list[str]) -> None:
-    missing = [name for name in feed.required_columns if _name_in_file(name, settings) not in header]
+    missing = [name for name in _required_columns(feed, settings) if _name_in_file(name, settings) not in header]
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     problems, remedies = [], []
     if missing:
@@ -279,6 +280,12 @@ def _refuse_broken_header(file: LandingFile, feed: Feed, settings: FeedSettings,
         remedies.append("Give each column a name of its own.")
     if problems:
         raise BrokenFile(file, problems, " ".join(remedies))
+
+
+def _required_columns(feed: Feed, settings: FeedSettings) -> list[str]:
+    """With a declared source of the business day, the files need that and not the day itself."""
+    instead = {feed.date_column: settings.business_date_from} if settings.business_date_from else {}
+    return [instead.get(name) or name for name in feed.required_columns]
 
 
 def _remedy_for_missing(feed: Feed, settings: FeedSettings, missing: list[str], header: list[str]) -> str:
@@ -381,14 +388,6 @@ def _parquet_batches(
             parquet = pq.ParquetFile(stream, page_checksum_verification=True)
             for batch in parquet.iter_batches(_PARQUET_BATCH_ROWS, columns=[name for name in wanted if name in header]):
                 frame = cast(pl.DataFrame, pl.from_arrow(batch))
-                yield frame.select(_as_text(name, dtype) for name, dtype in frame.schema.items())
+                yield frame.select(as_text(pl.col(name), dtype, settings) for name, dtype in frame.schema.items())
     except (pa.ArrowException, OSError) as damage:
         raise BrokenFile(file, [f"not a whole Parquet file ({damage})"], "Copy it again.") from None
-
-
-def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
-    value = pl.col(name)
-    if isinstance(dtype, pl.Datetime):
-        zone = "%:z" if dtype.time_zone else ""
-        return value.dt.to_string(f"%Y-%m-%dT%H:%M:%S%.f{zone}")
-    return value.cast(pl.String)

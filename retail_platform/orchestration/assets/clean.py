@@ -141,7 +141,15 @@ def _chunks(lakehouse: Lakehouse, feed: Feed, days: tuple[date, date]) -> Iterat
 def _cleaned(lakehouse: Lakehouse, feed: Feed, raw: pl.DataFrame, references: References) -> CleanedFeed:
     now = datetime.now(UTC).replace(tzinfo=None)
     key = customer_key(lakehouse.settings) if feed.name == "pos_sales" else None
-    return clean_feed(feed.name, raw, references=references, now=now, today=now.date(), customer_key=key)
+    return clean_feed(
+        feed.name,
+        raw,
+        references=references,
+        now=now,
+        today=now.date(),
+        customer_key=key,
+        form=lakehouse.settings.feed(feed.name),
+    )
 
 
 def _references(lakehouse: Lakehouse, feed: Feed) -> References:
@@ -149,7 +157,7 @@ def _references(lakehouse: Lakehouse, feed: Feed) -> References:
     if feed.name not in REFERRING:
         return References()
     items = lakehouse.read("clean.items", columns=["item_id", "category", "department"])
-    stores = lakehouse.read("clean.stores", columns=["store_id"])
+    stores = lakehouse.read("clean.stores", columns=["store_id", "time_zone"])
     return References.of(items, stores)
 
 

@@ -7,14 +7,20 @@ from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.assets.sources import source_key
 from retail_platform.orchestration.ingestion import Ingestion, ingest_feed
 from retail_platform.orchestration.specs import asset_facts
+from retail_platform.settings import Settings
 
 
-def raw_assets() -> list[dg.AssetsDefinition]:
-    return [_raw_asset(feed) for feed in FEEDS.values()]
+def raw_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    return [_raw_asset(feed, settings) for feed in FEEDS.values()]
 
 
-def _raw_asset(feed: Feed) -> dg.AssetsDefinition:
-    @dg.asset(**asset_facts(feed.raw_table, code_version="1", kinds=("file", "duckdb")), deps=[source_key(feed.name)])
+def _raw_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
+    deps = [source_key(feed.name)]
+    if settings.feed(feed.name).business_date_from:
+        # Whose day it was depends on the store's time zone.
+        deps.append(dg.AssetKey(["raw", "stores"]))
+
+    @dg.asset(**asset_facts(feed.raw_table, code_version="1", kinds=("file", "duckdb")), deps=deps)
     def raw(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult[None]:
         lakehouse.prepare()
         result = ingest_feed(lakehouse, feed.name, context.run.run_id, context.log.info)
