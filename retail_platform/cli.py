@@ -337,7 +337,7 @@ def lake_fsck(as_json: Json = False) -> None:
     """
     import polars as pl
 
-    from retail_platform.lakehouse.maintenance import fsck
+    from retail_platform.lakehouse.fsck import fsck
 
     findings = fsck(lakehouse_of(current_settings()))
     frame = pl.DataFrame([plain(finding) for finding in findings])

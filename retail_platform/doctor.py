@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from retail_platform.settings import Settings
 
 PACKAGES = ("dagster", "dagster-webserver", "dagster-duckdb", "duckdb", "polars", "pandera", "lightgbm", "evidently")
 
@@ -54,7 +58,7 @@ def _extensions() -> list[Finding]:
     from retail_platform.lakehouse.connection import LakeError, extension_file
 
     findings = []
-    for name in ("ducklake", "sqlite_scanner", "postgres_scanner"):
+    for name in ("ducklake", "sqlite_scanner", "postgres_scanner", "httpfs"):
         try:
             findings.append(Finding(f"DuckDB extension {name}", fine=True, found=extension_file(name).name))
         except LakeError as error:
@@ -72,6 +76,8 @@ def _settings() -> list[Finding]:
     place = configuration_file()
     found = str(place) if place.is_file() else "defaults"
     findings = [Finding("settings", fine=True, found=found), _writable(settings.home)]
+    if settings.on_object_storage:
+        findings.append(_object_storage(settings))
     if settings.catalog == "sqlite" and not settings.catalog_file.is_file():
         remedy = "fill it with `retail-platform demo`, or drop files into the landing zone and `retail-platform run`"
         return [*findings, Finding("lake", fine=True, found=f"none yet at {settings.home}", remedy=remedy)]
@@ -86,6 +92,18 @@ def _writable(home: Path) -> Finding:
     except OSError as error:
         remedy = "give this user the right to write there, or set RETAIL_HOME to another folder"
         return Finding("home folder", fine=False, found=f"{home}: {error.strerror}", remedy=remedy)
+
+
+def _object_storage(settings: "Settings") -> Finding:
+    from retail_platform.lakehouse import LakeError
+    from retail_platform.lakehouse.storage import DataFiles
+
+    try:
+        DataFiles(settings).refuse_silence()
+    except LakeError as error:
+        remedy = "check lake.data, lake.s3_endpoint, lake.s3_region, lake.s3_url_style and the credentials"
+        return Finding("object storage", fine=False, found=str(error), remedy=remedy)
+    return Finding("object storage", fine=True, found=settings.data_location)
 
 
 def _lake() -> Finding:

@@ -28,6 +28,14 @@ from retail_platform.contracts.feeds import FEEDS, Feed
 from retail_platform.contracts.time_zones import is_time_zone
 
 ENVIRONMENT_PREFIX = "RETAIL_"
+OBJECT_STORAGE = "s3://"
+
+_S3_CREDENTIALS = {
+    "s3_access_key": "AWS_ACCESS_KEY_ID",
+    "s3_secret_key": "AWS_SECRET_ACCESS_KEY",
+    "s3_session_token": "AWS_SESSION_TOKEN",
+}
+"""Setting -> variable that counts where RETAIL_* does not give it."""
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -121,12 +129,44 @@ def _checked_format(value: str, parts: tuple[tuple[str, ...], ...]) -> str:
 
 
 class LakeSettings(_Settings):
-    """Guards of lake writes."""
+    """Where the tables' files lie, how long their past is kept, and the guards of lake writes."""
 
+    data: str = Field(
+        default="",
+        description="Folder (absolute) or s3://bucket/prefix of the tables' files; lake/ of the home folder where empty",
+    )
+    s3_endpoint: str = Field(
+        default="", description="http(s)://host:port of an S3-compatible storage; Amazon's own where empty"
+    )
+    s3_region: str = "us-east-1"
+    s3_url_style: Literal["vhost", "path"] = "vhost"
+    snapshot_days: int = Field(default=30, ge=0, description="How long an earlier state of the lake can be read")
+    model_snapshot_days: int = Field(
+        default=365, ge=0, description="How long the state that a champion was trained on can be read"
+    )
+    file_guard_hours: float = Field(
+        default=24, ge=0, description="Maintenance removes no file that was in use less long ago: the longest read"
+    )
     lock_timeout_seconds: float = Field(default=300, gt=0, description="How long a writer waits for its table")
     commit_attempts: int = Field(default=30, ge=1, description="How often a conflicting commit is tried")
     memory_limit: str = Field(default="4GB", description="DuckDB's memory limit per connection")
     threads: int = Field(default=2, ge=1)
+
+    @field_validator("data")
+    @classmethod
+    def _folder_or_bucket(cls, data: str) -> str:
+        if data and not data.startswith((OBJECT_STORAGE, "/")):
+            raise ValueError("data must be an absolute folder or s3://bucket/prefix")
+        if data.startswith(OBJECT_STORAGE) and not data.removeprefix(OBJECT_STORAGE).strip("/"):
+            raise ValueError("data names no bucket; it has the form s3://bucket/prefix")
+        return data.rstrip("/")
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _scheme(cls, endpoint: str) -> str:
+        if endpoint and not re.fullmatch(r"https?://[^/]+/?", endpoint):
+            raise ValueError("s3_endpoint has the form https://host:port")
+        return endpoint.rstrip("/")
 
 
 class ForecastSettings(_Settings):
@@ -353,6 +393,9 @@ class Settings(_Settings):
     user: str | None = Field(
         default=None, min_length=1, description="Who decides, for the audit log; the login name where not set"
     )
+    s3_access_key: SecretStr | None = Field(default=None, description="From the environment only; AWS_* count as well")
+    s3_secret_key: SecretStr | None = None
+    s3_session_token: SecretStr | None = None
     feeds: dict[str, FeedSettings] = {}
     sources: dict[str, Source] = Field(default={}, description="Systems that are asked for data, by a name of yours")
     lake: LakeSettings = LakeSettings()
@@ -392,6 +435,14 @@ class Settings(_Settings):
     def sources_of(self, feed: str) -> dict[str, PostgresSource | OpenMeteoSource | FredSource]:
         """The sources that deliver a feed, by name."""
         return {name: source for name, source in self.sources.items() if source.feed == feed}
+    @model_validator(mode="after")
+    def _credentials_of_object_storage(self) -> "Settings":
+        if self.on_object_storage and not (self.s3_access_key and self.s3_secret_key):
+            raise ValueError(
+                f"lake.data is {self.lake.data}: set RETAIL_S3_ACCESS_KEY and RETAIL_S3_SECRET_KEY, or "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in the environment"
+            )
+        return self
 
     def feed(self, name: str) -> FeedSettings:
         return self.feeds.get(name, FeedSettings())
@@ -401,8 +452,21 @@ class Settings(_Settings):
         return self.home / "landing"
 
     @property
+    def on_object_storage(self) -> bool:
+        """Whether the tables' files lie in S3-compatible storage and in no folder."""
+        return self.lake.data.startswith(OBJECT_STORAGE)
+
+    @property
+    def data_location(self) -> str:
+        """Folder or s3:// prefix of the tables' files, without a slash at its end."""
+        return self.lake.data or str(self.home / "lake")
+
+    @property
     def lake_data(self) -> Path:
-        return self.home / "lake"
+        """The folder of the tables' files, where they lie in one."""
+        if self.on_object_storage:
+            raise ValueError(f"the tables' files lie in no folder, but at {self.lake.data}")
+        return Path(self.data_location)
 
     @property
     def catalog_file(self) -> Path:
@@ -444,8 +508,14 @@ def load_settings(environment: dict[str, str] | None = None, directory: Path | N
         raise SettingsError(f"RETAIL_CONFIG names {place}, which is not a file")
     variables.pop("RETAIL_CONFIG", None)
     values = _read_file(place)
+    in_file = [name for name in _S3_CREDENTIALS if name in values]
+    if in_file:
+        raise SettingsError(f"{place}: {', '.join(in_file)} belong into the environment, never into a file")
     for variable, text in variables.items():
         _put(values, variable, text)
+    for name, variable in _S3_CREDENTIALS.items():
+        if name not in values and variable in environment:
+            values[name] = environment[variable]
     values["home"] = (directory / str(values.get("home", ".retail"))).absolute()
     try:
         return Settings.model_validate(values)

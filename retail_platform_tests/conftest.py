@@ -44,6 +44,15 @@ def sqlite_lake(settings: Settings) -> Lakehouse:
 
 
 @pytest.fixture(scope="session")
+def object_storage() -> Iterator[object]:
+    """One S3-compatible storage for the session."""
+    from retail_platform_tests.object_storage import running_object_storage
+
+    with running_object_storage() as storage:
+        yield storage
+
+
+@pytest.fixture(scope="session")
 def postgres_server() -> Iterator[object]:
     """One PostgreSQL server for the session. Without one the test is skipped, but in CI it fails."""
     from retail_platform_tests.postgres import postgres_binaries, running_postgres

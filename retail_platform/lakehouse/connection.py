@@ -1,7 +1,7 @@
 """How a DuckDB connection to the lake is opened.
 
-Here: loading the extension binaries from their installed wheels, and attaching the DuckLake catalog, SQLite or
-PostgreSQL. Not here: what is read or written over the connection.
+Here: loading the extension binaries from their installed wheels, and attaching the DuckLake catalog, in SQLite or
+PostgreSQL, with its data files in a folder or in object storage. Not here: what is read or written over the connection.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 import duckdb
+from pydantic import SecretStr
 
 from retail_platform.settings import Settings
 
@@ -79,7 +80,7 @@ def open_lake(
 
 def confine(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     """From here on the connection reads the lake's own files only, and loads and changes nothing."""
-    connection.execute(f"SET allowed_directories = [{text(f'{settings.lake_data}/')}]")
+    connection.execute(f"SET allowed_directories = [{text(f'{settings.data_location}/')}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
@@ -176,8 +177,10 @@ _CONFLICTS = (
 
 
 def _configure(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
-    backend = "sqlite_scanner" if settings.catalog == "sqlite" else "postgres_scanner"
-    for extension in ("ducklake", backend):
+    extensions = ["ducklake", "sqlite_scanner" if settings.catalog == "sqlite" else "postgres_scanner"]
+    if settings.on_object_storage:
+        extensions.append("httpfs")
+    for extension in extensions:
         connection.execute(f"LOAD {text(str(extension_file(extension)))}")
     for option, value in (
         ("allow_unsigned_extensions", "false"),
@@ -192,6 +195,24 @@ def _configure(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Non
         ("enable_progress_bar", "false"),
     ):
         connection.execute(f"SET {option} = {text(value)}")
+    if settings.on_object_storage:
+        _give_access_to_object_storage(connection, settings)
+
+
+def _give_access_to_object_storage(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    lake = settings.lake
+    scheme, _, host = lake.s3_endpoint.partition("://")
+    options = {
+        "KEY_ID": secret(settings.s3_access_key),
+        "SECRET": secret(settings.s3_secret_key),
+        "SESSION_TOKEN": secret(settings.s3_session_token),
+        "REGION": lake.s3_region,
+        "ENDPOINT": host,
+        "URL_STYLE": lake.s3_url_style,
+        "SCOPE": f"{settings.data_location}/",
+    }
+    given = ", ".join(f"{name} {text(value)}" for name, value in options.items() if value)
+    connection.execute(f"CREATE SECRET data_files (TYPE s3, {given}, USE_SSL {scheme != 'http'})")
 
 
 def _attach(
@@ -201,9 +222,11 @@ def _attach(
         address, options = _sqlite_catalog(settings, create=create)
     else:
         address, options = _postgres_catalog(connection, settings)
-    options += ["DATA_INLINING_ROW_LIMIT 0", f"DATA_PATH {text(f'{settings.lake_data}/')}"]
+    options += ["DATA_INLINING_ROW_LIMIT 0", f"DATA_PATH {text(f'{settings.data_location}/')}"]
     if create:
-        settings.lake_data.mkdir(parents=True, exist_ok=True)
+        settings.home.mkdir(parents=True, exist_ok=True)
+        if not settings.on_object_storage and not settings.catalog_file.is_file():
+            settings.lake_data.mkdir(parents=True, exist_ok=True)
     else:
         options.append("CREATE_IF_NOT_EXISTS false")
     if at is not None:
@@ -222,8 +245,10 @@ def _attach(
 def _sqlite_catalog(settings: Settings, *, create: bool) -> tuple[str, list[str]]:
     if not create and not settings.catalog_file.is_file():
         raise _no_lake(settings)
-    # The catalog file lies beside the data it describes, so both may move together.
-    options = ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 5000", "OVERRIDE_DATA_PATH true"]
+    options = ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 5000"]
+    if not settings.lake.data and settings.lake_data.is_dir():
+        # The catalog file lies beside the data that it describes, so both may move together.
+        options.append("OVERRIDE_DATA_PATH true")
     return f"sqlite:{settings.catalog_file}", options
 
 
@@ -253,6 +278,11 @@ def _cannot_open(message: str, settings: Settings, at: int | None) -> LakeError:
         return _no_lake(settings)
     if "No snapshot found" in message:
         return LakeError(f"there is no snapshot {at} in the lake; `retail-platform lake snapshots` lists those kept")
+    if "DATA_PATH" in message:
+        return LakeError(
+            f"the lake's files do not lie at {settings.data_location}, where lake.data has them: {message}; set "
+            "lake.data to where they lie, or move them with `retail-platform lake backup` and `lake restore`"
+        )
     return LakeError(f"the lake's catalog cannot be opened: {message}")
 
 
@@ -262,6 +292,11 @@ def _no_lake(settings: Settings) -> NoLakeError:
         f"there is no lake at {place}; fill one with `retail-platform demo`, or with "
         "`retail-platform ingest` after dropping files into the landing zone"
     )
+
+
+def secret(value: SecretStr | None) -> str:
+    """A secret in the clear, empty where there is none."""
+    return value.get_secret_value() if value else ""
 
 
 def text(value: str) -> str:

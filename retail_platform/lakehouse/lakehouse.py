@@ -170,7 +170,7 @@ class Lakehouse:
                     [provenance.run_id, provenance.message(), provenance.as_json()],
                 )
                 self._on_step("inserted")
-                sync_files(self._data_files(writes) - before, self.settings.home)
+                self._sync(self._data_files(writes) - before)
                 self._on_step("synced")
             except BaseException:
                 with suppress(duckdb.Error):
@@ -187,7 +187,16 @@ class Lakehouse:
             )
         return Commit(snapshot, dict(rows), tuple(changes), attempt)
 
+    def _sync(self, files: AbstractSet[Path]) -> None:
+        if not self.settings.on_object_storage:
+            sync_files(files, self.settings.lake_data.parent)
+
     def _data_files(self, writes: Sequence[Write]) -> set[Path]:
+        """The files in the folders of these tables. In object storage none is looked for: what it acknowledged is
+        durable, and of what it did not acknowledge there is no file.
+        """
+        if self.settings.on_object_storage:
+            return set()
         folders = {self.settings.lake_data / write.table.schema_name / write.table.table_name for write in writes}
         return {file for folder in folders for file in data_files(folder)}
 

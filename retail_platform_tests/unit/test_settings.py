@@ -142,3 +142,34 @@ def test_no_unknown_setting_is_passed_over(name: str, value: str) -> None:
         return
     with pytest.raises(SettingsError, match="unknown setting"):
         load_settings({f"RETAIL_{name.upper()}": value}, Path("no-such-folder"))
+
+
+S3 = {"RETAIL_LAKE__DATA": "s3://bucket/lake/", "RETAIL_LAKE__S3_ENDPOINT": "https://storage.example:9000"}
+
+
+def test_object_storage_takes_its_credentials_from_either_family_of_variables(tmp_path: Path) -> None:
+    own = {"RETAIL_S3_ACCESS_KEY": "a", "RETAIL_S3_SECRET_KEY": "own"}
+    common = {"AWS_ACCESS_KEY_ID": "b", "AWS_SECRET_ACCESS_KEY": "common"}
+    settings = load_settings({**S3, **common}, tmp_path)
+    assert settings.data_location == "s3://bucket/lake"
+    assert settings.s3_secret_key is not None
+    assert settings.s3_secret_key.get_secret_value() == "common"
+    settings = load_settings({**S3, **common, **own}, tmp_path)
+    assert settings.s3_secret_key is not None
+    assert settings.s3_secret_key.get_secret_value() == "own"
+    assert "own" not in repr(settings)
+
+
+def test_object_storage_without_credentials_or_with_some_in_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="RETAIL_S3_ACCESS_KEY"):
+        load_settings(S3, tmp_path)
+    write(tmp_path / "retail.toml", 's3_secret_key = "shown"')
+    with pytest.raises(SettingsError, match="s3_secret_key belong into the environment") as refused:
+        load_settings({}, tmp_path)
+    assert "shown" not in str(refused.value)
+
+
+@pytest.mark.parametrize("wrong", ["relative/folder", "s3://", "http://bucket"])
+def test_a_data_location_is_a_whole_path_or_a_bucket(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(SettingsError, match=r"lake\.data"):
+        load_settings({"RETAIL_LAKE__DATA": wrong}, tmp_path)

@@ -9,7 +9,7 @@ import pytest
 
 from retail_platform.contracts import TABLES
 from retail_platform.lakehouse import Append, Lakehouse, ReplaceSlices, ReplaceTable
-from retail_platform.lakehouse.maintenance import fsck
+from retail_platform.lakehouse.fsck import fsck
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, TUESDAY, sales
 
 FILE_ID = "a" * 64
