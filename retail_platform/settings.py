@@ -133,7 +133,7 @@ class LakeSettings(_Settings):
 
     data: str = Field(
         default="",
-        description="Folder (absolute) or s3://bucket/prefix of the tables' files; lake/ of the home folder where empty",
+        description="Whole path or s3://bucket/prefix of the tables' files; lake/ of the home where empty",
     )
     s3_endpoint: str = Field(
         default="", description="http(s)://host:port of an S3-compatible storage; Amazon's own where empty"

@@ -91,7 +91,9 @@ def fsck(lake: Lakehouse, *, orphans_older_than: timedelta = timedelta(days=1), 
     stored = files.listing()
     orphans = old_orphans(stored, {*catalogued, *awaiting_removal}, orphans_older_than)
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        checked = pool.map(lambda path: _check_file(files, path, catalogued[path], stored.get(path), deep), catalogued)
+        checked = pool.map(
+            lambda path: _check_file(files, path, catalogued[path], stored.get(path), deep=deep), catalogued
+        )
         return [
             *(finding for findings in checked for finding in findings),
             *(_orphan(files, path) for path in orphans),
@@ -132,7 +134,7 @@ def _check_catalog(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_file(
-    files: DataFiles, path: str, expected: CataloguedFile, stored: StoredFile | None, deep: bool
+    files: DataFiles, path: str, expected: CataloguedFile, stored: StoredFile | None, *, deep: bool
 ) -> list[Finding]:
     address, table = files.address(path), expected.table
     remedy = f"restore it from a backup, or rebuild the part of {table} that it held"
@@ -142,7 +144,7 @@ def _check_file(
         message = f"{address} has {stored.bytes} bytes, the catalog says {expected.bytes}; {remedy}"
         return [Finding("file damaged", table, message)]
     try:
-        rows = _count_rows(files, path, deep)
+        rows = _count_rows(files, path, deep=deep)
     except (OSError, pa.ArrowException) as error:
         return [Finding("file damaged", table, f"{address} cannot be read: {error}; {remedy}")]
     if rows != expected.rows:
@@ -151,7 +153,7 @@ def _check_file(
     return []
 
 
-def _count_rows(files: DataFiles, path: str, deep: bool) -> int:
+def _count_rows(files: DataFiles, path: str, *, deep: bool) -> int:
     with files.open(path) as source, pq.ParquetFile(source) as parquet:
         if deep:
             return sum(batch.num_rows for batch in parquet.iter_batches())
@@ -199,13 +201,17 @@ def _check_models(connection: duckdb.DuckDBPyConnection, settings: Settings) -> 
     if not ddl.lake_columns(connection, "model.registry"):
         return
     registered = "SELECT DISTINCT model_version, manifest_sha256 FROM model.registry ORDER BY model_version"
-    for version, sha256 in connection.execute(registered).fetchall():
+    try:
+        versions = connection.execute(registered).fetchall()
+    except duckdb.Error as error:
+        yield Finding("model damaged", "model.registry", f"the registry cannot be read: {error}")
+        return
+    for version, sha256 in versions:
         try:
             load_model(settings.models, version)
-            if manifest_sha256(settings.models, version) != sha256:
-                raise LakeError(
-                    f"the manifest of model {version} is not the one that was registered; restore its folder from a "
-                    "backup, or train again"
-                )
         except LakeError as error:
             yield Finding("model damaged", "model.registry", str(error))
+            continue
+        if manifest_sha256(settings.models, version) != sha256:
+            message = f"the manifest of model {version} is not the one that was registered; restore it from a backup"
+            yield Finding("model damaged", "model.registry", message)

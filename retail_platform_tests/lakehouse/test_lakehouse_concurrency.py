@@ -14,8 +14,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from retail_platform.lakehouse import LakeError, Lakehouse, ReplaceTable
-from retail_platform.lakehouse.locks import table_locks
 from retail_platform.lakehouse.fsck import fsck
+from retail_platform.lakehouse.locks import table_locks
 from retail_platform.settings import Settings
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, STOCK, TUESDAY, sales
 from retail_platform_tests.lakehouse.writer import COMMITS, ROWS

@@ -56,7 +56,7 @@ def test_a_failed_write_leaves_the_lake_as_it_was_and_a_stream_is_written_whole(
 def test_fsck_finds_a_file_that_is_gone_damaged_or_left_over(lake: Lakehouse, tmp_path: Path) -> None:
     files = DataFiles(lake.settings)
     assert fsck(lake, orphans_older_than=timedelta(0), deep=True) == []
-    victim, stray = sorted(files.listing())[0], "shop/sales/stray.parquet"
+    victim, stray = min(files.listing()), "shop/sales/stray.parquet"
     with files.open(victim) as source:
         whole = source.read()
     part = tmp_path / "part"
