@@ -435,6 +435,7 @@ class Settings(_Settings):
     def sources_of(self, feed: str) -> dict[str, PostgresSource | OpenMeteoSource | FredSource]:
         """The sources that deliver a feed, by name."""
         return {name: source for name, source in self.sources.items() if source.feed == feed}
+
     @model_validator(mode="after")
     def _credentials_of_object_storage(self) -> "Settings":
         if self.on_object_storage and not (self.s3_access_key and self.s3_secret_key):
