@@ -565,6 +565,10 @@ def _explain(invalid: ValidationError, variables: dict[str, str], place: Path) -
     lines = []
     for error in invalid.errors():
         path = [str(part) for part in error["loc"]]
+        if not path:
+            # Settings that do not fit each other; the message names them.
+            lines.append(error["msg"].removeprefix("Value error, "))
+            continue
         if path[0] == "sources" and len(path) > 2:
             del path[2]  # pydantic names the kind of a source as if it were a level
         # A group that is unknown as a whole was given by the variables of its parts.
