@@ -16,7 +16,7 @@ ui: $(READY)
 	$(BIN)/retail-platform ui
 
 test: $(READY) lint
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Fixtures of every room: settings of a temporary home, and a lake on each catalog that is supported."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -10,7 +11,19 @@ import pytest
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.settings import LakeSettings, Settings
 
+pytest_plugins = ("retail_platform_tests.simulated_retailer",)
+
 CATALOGS = ("sqlite", "postgres")
+
+MEMORY_DISK = Path("/dev/shm")  # noqa: S108
+MEMORY_DISK_BYTES = 6 * 1024**3
+
+
+def pytest_configure() -> None:
+    """Homes of tests lie in memory where there is room: a run writes hundreds of small synced transactions, and a
+    disk that others use as well makes the suite twice as slow."""
+    if MEMORY_DISK.is_mount() and shutil.disk_usage(MEMORY_DISK).free > MEMORY_DISK_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A platform that the browser tests start for themselves and stop again.
 
-Here: a home with simulated data, brought up to date from the command line; the UI with its daemon on a free port;
-and what a test asks of both without a browser. Not here: any expectation (the test modules).
+Here: the UI with its daemon on a free port over a home folder, and what a test asks of both without a browser. Not here: any expectation (the test modules).
 """
 
 import json
@@ -19,10 +18,9 @@ from typing import Any, TypeVar
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-Found = TypeVar("Found")
+from retail_platform_tests.simulated_retailer import SMALL
 
-SMALL = {"RETAIL_FORECAST__TREES": "20", "RETAIL_LAKE__MEMORY_LIMIT": "1GB"}
-"""Few trees: these tests are about what is shown and started, not about accuracy."""
+Found = TypeVar("Found")
 
 _COMMAND = (sys.executable, "-m", "retail_platform.cli")
 _UNFINISHED = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")

@@ -6,6 +6,7 @@ for what it needs, so that any of them can be run alone.
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,10 +18,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from retail_platform.contracts import TABLES
 from retail_platform.sources.landing import write_landing_file
 from retail_platform_tests.browser.running_platform import RunningPlatform, chromium, wait_for
+from retail_platform_tests.simulated_retailer import Retailer
 
 pytestmark = pytest.mark.browser
 
-STORES, ITEMS, DAYS = 2, 8, 130
 GROUPS = ("source", "raw", "clean", "quarantine", "features", "model", "forecast", "monitoring")
 SCIENCE_GROUPS = ("features", "model", "forecast")
 PATIENCE = 300
@@ -52,11 +53,13 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def platform(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+def platform(
+    browser: Browser, finished: Retailer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningPlatform]:
     """A small simulated retailer, up to date, with the UI and its daemon running."""
-    platform = RunningPlatform(tmp_path_factory.mktemp("browser") / "home")
-    platform.command("simulate", "--stores", str(STORES), "--items", str(ITEMS), "--days", str(DAYS))
-    platform.command("run")
+    home = tmp_path_factory.mktemp("browser") / "home"
+    shutil.copytree(finished.settings.home, home)
+    platform = RunningPlatform(home)
     platform.start()
     yield platform
     platform.stop()

@@ -12,7 +12,7 @@ import pytest
 from retail_platform.contracts import FEEDS
 from retail_platform.orchestration.runner import prepare_home
 from retail_platform.orchestration.sensors import clean_requests
-from retail_platform_tests.orchestration.conftest import Retailer, run_in_process, small_settings
+from retail_platform_tests.simulated_retailer import Retailer, run_in_process, small_settings
 
 TODAY = datetime.now(UTC).date()
 SALES = "business_date,store_id,item_id,quantity,sales_amount,transaction_id,line_number,sold_at,customer_id"

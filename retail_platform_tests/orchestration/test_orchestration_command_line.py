@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from retail_platform.cli import app, main
 from retail_platform.doctor import examine
-from retail_platform_tests.orchestration.conftest import SIMULATION, Retailer
+from retail_platform_tests.simulated_retailer import SIMULATION, Retailer
 
 
 def commands(of: typer.Typer, *before: str) -> Iterator[tuple[str, ...]]:

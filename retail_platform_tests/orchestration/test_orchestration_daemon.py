@@ -9,7 +9,7 @@ import polars as pl
 from retail_platform.orchestration import sensors
 from retail_platform.orchestration.build import build_definitions
 from retail_platform.orchestration.runner import instance_of
-from retail_platform_tests.orchestration.conftest import SIMULATION, Retailer, run_in_process
+from retail_platform_tests.simulated_retailer import SIMULATION, Retailer, run_in_process
 
 MOST_TICKS = 10
 

@@ -8,8 +8,8 @@ import pytest
 
 from retail_platform.orchestration.runner import prepare_home
 from retail_platform.sources.simulator import SimulationParameters, write_simulation
-from retail_platform_tests.orchestration.conftest import Retailer, small_settings
 from retail_platform_tests.postgres import PostgresServer
+from retail_platform_tests.simulated_retailer import Retailer, small_settings
 
 
 @pytest.fixture

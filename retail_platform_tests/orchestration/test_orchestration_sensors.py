@@ -14,7 +14,7 @@ from retail_platform.lakehouse import Append, Provenance
 from retail_platform.orchestration import sensors
 from retail_platform.orchestration.ingestion import ingest_feed
 from retail_platform.settings import ForecastSettings
-from retail_platform_tests.orchestration.conftest import Retailer, run_in_process
+from retail_platform_tests.simulated_retailer import Retailer, run_in_process
 
 
 class Ticks:

@@ -14,7 +14,7 @@ from retail_platform.contracts.forecast import QUANTILES
 from retail_platform.features.shards import shard_names, shard_of
 from retail_platform.monitoring.accounting import identity_holds, row_identity
 from retail_platform.orchestration.runner import RunFailed, materialize
-from retail_platform_tests.orchestration.conftest import SIMULATION, Retailer
+from retail_platform_tests.simulated_retailer import SIMULATION, Retailer
 
 SERIES = ["store_id", "item_id"]
 

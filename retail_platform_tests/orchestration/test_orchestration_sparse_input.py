@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from retail_platform_tests.orchestration.conftest import FIRST_DAY, Retailer
+from retail_platform_tests.simulated_retailer import FIRST_DAY, Retailer
 
 WEEK = (4, 5, 6, 7, 9, 14, 11)
 ITEMS = {"MILK": 1, "SOUP": 2}

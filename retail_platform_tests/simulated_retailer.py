@@ -17,7 +17,7 @@ from filelock import FileLock
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.build import build_definitions
 from retail_platform.orchestration.runner import Step, bring_up_to_date, instance_of, prepare_home
-from retail_platform.settings import DriftSettings, ForecastSettings, LakeSettings, Settings
+from retail_platform.settings import Settings, load_settings
 from retail_platform.sources.landing import write_landing_file
 from retail_platform.sources.simulator import SimulationParameters, write_simulation
 
@@ -25,15 +25,19 @@ FIRST_DAY = date(2017, 1, 1)
 SIMULATION = SimulationParameters(stores=4, items=9, days=130, start_date=FIRST_DAY, receipts=True, customers=40)
 
 
+SMALL = {
+    "RETAIL_START_DATE": str(FIRST_DAY),
+    "RETAIL_LAKE__MEMORY_LIMIT": "1GB",
+    "RETAIL_LAKE__LOCK_TIMEOUT_SECONDS": "60",
+    "RETAIL_FORECAST__TREES": "20",
+    "RETAIL_FORECAST__LEAVES": "15",
+    "RETAIL_DRIFT__SAMPLE_ROWS": "500",
+}
+"""Settings with which training takes a moment, as a process of its own is given them."""
+
+
 def small_settings(home: Path) -> Settings:
-    """Settings with which training takes a moment."""
-    return Settings(
-        home=home,
-        start_date=FIRST_DAY,
-        lake=LakeSettings(memory_limit="1GB", lock_timeout_seconds=60),
-        forecast=ForecastSettings(trees=20, leaves=15),
-        drift=DriftSettings(sample_rows=500),
-    )
+    return load_settings({**SMALL, "RETAIL_HOME": str(home)}, home.parent)
 
 
 @dataclass(frozen=True)
