@@ -38,6 +38,7 @@ from retail_platform.lakehouse.locks import table_locks
 from retail_platform.lakehouse.writes import Append, Commit, Provenance, Query, ReplaceSlices, ReplaceTable, Rows, Write
 from retail_platform.settings import Settings
 
+_TABLES_OF_LAKE = f"SELECT schema_name || '.' || table_name AS name FROM duckdb_tables() WHERE database_name = '{LAKE}'"
 _READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 
@@ -71,7 +72,13 @@ class Lakehouse:
 
     def prepare(self) -> None:
         """Create every schema and contract table that is missing, so that a table never written reads as empty."""
-        self._create(TABLES.values())
+        try:
+            there = set(self.query(_TABLES_OF_LAKE)["name"])
+        except LakeError:
+            # No lake yet, or one that cannot be opened: creating says which.
+            there = set()
+        if not there.issuperset(TABLES):
+            self._create(TABLES.values())
 
     def _create(self, tables: Iterable[Table]) -> None:
         with table_locks(self.settings, ["lake"]):
@@ -245,9 +252,7 @@ def _repeatable(write: Write, spool: Path) -> Write:
 
 
 def _create_missing(connection: duckdb.DuckDBPyConnection, tables: Iterable[Table]) -> None:
-    there = connection.execute(
-        "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = ?", [LAKE]
-    ).fetchall()
+    there = connection.execute(_TABLES_OF_LAKE).fetchall()
     missing = [table for table in tables if (table.name,) not in there]
     options = connection.execute(f"SELECT option_name FROM ducklake_options('{LAKE}')").fetchall()
     connection.execute("BEGIN")
