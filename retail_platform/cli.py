@@ -411,16 +411,18 @@ def _days_or_shard(partition: str | None) -> tuple[tuple[date, date] | None, str
 
 
 def _accuracy(settings: "Settings") -> "pl.DataFrame":
-    return lakehouse_of(settings).query(
+    from retail_platform.features.shards import shard_names
+
+    figures = lakehouse_of(settings).query(
         """
-        PIVOT (
-            SELECT model, metric, avg(value) AS value FROM model.backtest_metrics
-            WHERE segment = 'all' AND backtest_id = (
-                SELECT arg_max(backtest_id, computed_at) FROM model.backtest_metrics)
-            GROUP BY ALL
-        ) ON metric USING first(value) ORDER BY model
-        """
+        SELECT shard, model, metric, avg(value) AS value FROM model.backtest_metrics
+        WHERE segment = 'all' AND shard IN (SELECT unnest(?)) AND backtest_id IN (
+            SELECT arg_max(backtest_id, computed_at) FROM model.backtest_metrics GROUP BY shard)
+        GROUP BY ALL ORDER BY ALL
+        """,
+        [shard_names(settings.forecast.shards)],
     )
+    return figures.pivot("metric", index=["shard", "model"], values="value")
 
 
 def _show_report(report: "LoadReport") -> None:

@@ -7,8 +7,11 @@ WHOLE = "all"
 
 
 def shard_names(shards: int) -> list[str]:
-    """Names of all shards: 'all' where there is one, else 'shard-0', 'shard-1' ..."""
-    return [WHOLE] if shards == 1 else [f"shard-{number}" for number in range(shards)]
+    """Names of all shards: 'all' where there is one, else 'shard-1-of-3', 'shard-2-of-3' ...
+
+    The name tells the cut, since a store falls into another shard when their number changes.
+    """
+    return [WHOLE] if shards == 1 else [f"shard-{number}-of-{shards}" for number in range(1, shards + 1)]
 
 
 def shard_of(store_ids: Iterable[str], shards: int) -> dict[str, str]:

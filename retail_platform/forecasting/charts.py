@@ -65,8 +65,14 @@ def forecast_chart(demand: pl.DataFrame, forecast: pl.DataFrame, *, series: int 
 
 
 def backtest_chart(metrics: pl.DataFrame) -> bytes:
-    """WAPE of each model at each cutoff, from the metrics of a backtest (model, cutoff, segment, metric, value)."""
-    wape = metrics.filter((pl.col("segment") == "all") & (pl.col("metric") == "wape")).sort("cutoff")
+    """WAPE of each model at each cutoff, from the metrics of a backtest (model, cutoff, segment, metric, value); the
+    mean over the shards where there are several."""
+    wape = (
+        metrics.filter((pl.col("segment") == "all") & (pl.col("metric") == "wape"))
+        .group_by("model", "cutoff")
+        .agg(pl.col("value").mean())
+        .sort("cutoff")
+    )
     figure = _figure(8, 3.2)
     axes = figure.add_subplot(1, 1, 1)
     cutoffs = [str(day) for day in wape["cutoff"].unique().sort()]

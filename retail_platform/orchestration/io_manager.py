@@ -22,7 +22,7 @@ from retail_platform.lakehouse import (
     ReplaceTable,
     Write,
 )
-from retail_platform.orchestration.partitions import WHOLE_PANEL
+from retail_platform.orchestration.partitions import shard_names
 
 SHARD = "shard"
 
@@ -45,7 +45,8 @@ class LakeIOManager(dg.IOManager):
             partition=_in_words(partitions),
             inputs={"lake": self._lakehouse.snapshot_id()},
         )
-        commit = self._lakehouse.commit([_write(table, obj, partitions)], provenance)
+        others = shards_of_other_cuts(self._lakehouse, table) if SHARD in (table.replaced_by or ()) else []
+        commit = self._lakehouse.commit([_write(table, obj, partitions, others)], provenance)
         rows = "dagster/partition_row_count" if partitions else "dagster/row_count"
         context.add_output_metadata({rows: commit.rows[table.name], **commit_metadata(commit)})
 
@@ -59,6 +60,12 @@ class LakeIOManager(dg.IOManager):
         return frame.lazy() if context.dagster_type.typing_type is pl.LazyFrame else frame
 
 
+def shards_of_other_cuts(lakehouse: Lakehouse, table: Table) -> list[str]:
+    """Shards that a table holds and the settings do not know: rows of a time when the stores were cut otherwise."""
+    held = lakehouse.query(f"SELECT DISTINCT shard FROM {table.name}")["shard"]
+    return sorted(set(held) - set(shard_names(lakehouse.settings)))
+
+
 def commit_metadata(commit: Commit) -> dict[str, Any]:
     """What a materialization says of its commit."""
     facts: dict[str, Any] = {"lake_snapshot": commit.snapshot_id, "commit_attempts": commit.attempts}
@@ -67,7 +74,7 @@ def commit_metadata(commit: Commit) -> dict[str, Any]:
     return facts
 
 
-def _write(table: Table, rows: Any, partitions: Sequence[str]) -> Write:
+def _write(table: Table, rows: Any, partitions: Sequence[str], other_shards: Sequence[str]) -> Write:
     if not isinstance(rows, pl.DataFrame | pl.LazyFrame | pa.RecordBatchReader | Query):
         raise dg.DagsterInvariantViolationError(
             f"asset {table.name} returned {type(rows).__name__}; return a Polars frame, a RecordBatchReader or a Query"
@@ -80,23 +87,26 @@ def _write(table: Table, rows: Any, partitions: Sequence[str]) -> Write:
         return ReplaceTable(table, rows)
     if not isinstance(rows, pl.DataFrame):
         rows = table.validate(rows.collect() if isinstance(rows, pl.LazyFrame) else _collected(table, rows))
-    return ReplaceSlices(table, rows, _slices(table, rows, partitions))
+    return ReplaceSlices(table, rows, _slices(table, rows, partitions, other_shards))
 
 
-def _slices(table: Table, rows: pl.DataFrame, partitions: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-    """The slices that this output replaces: those of its partitions, so that a day without rows becomes empty."""
+def _slices(
+    table: Table, rows: pl.DataFrame, partitions: Sequence[str], other_shards: Sequence[str]
+) -> Sequence[Mapping[str, Any]]:
+    """The slices that this output replaces: those of its partitions, so that a day without rows becomes empty, and
+    those of another cut into shards, whose stores would else stand twice.
+    """
     columns = list(table.replaced_by or ())
     if SHARD in columns and not partitions:
         # Not cut into shards: rows of an earlier cut must go as well.
         columns.remove(SHARD)
     found = rows.select(columns).unique().rows(named=True)
     if SHARD in columns and len(columns) > 1:
-        return [{**values, SHARD: shard} for values in found for shard in (values[SHARD], WHOLE_PANEL)]
+        return [{**values, SHARD: shard} for values in found for shard in (values[SHARD], *other_shards)]
     if not partitions:
         return found
     if columns == [SHARD]:
-        # Rows from the time before the stores were cut into shards would stand beside the new ones.
-        return [{SHARD: shard} for shard in [*partitions, WHOLE_PANEL]]
+        return [{SHARD: shard} for shard in (*partitions, *other_shards)]
     dtype = table.polars_schema[columns[0]]
     return [{columns[0]: value} for value in pl.Series(partitions, dtype=pl.String).cast(dtype)]
 

@@ -5,9 +5,11 @@ from datetime import date
 
 import dagster as dg
 
+from retail_platform.features.shards import WHOLE
+from retail_platform.features.shards import shard_names as names_of_shards
 from retail_platform.settings import Settings
 
-WHOLE_PANEL = "all"
+WHOLE_PANEL = WHOLE
 
 
 def business_days(settings: Settings) -> dg.DailyPartitionsDefinition:
@@ -27,8 +29,7 @@ def on_every_day(table: str) -> dg.AssetDep:
 
 
 def shard_names(settings: Settings) -> list[str]:
-    count = settings.forecast.shards
-    return [WHOLE_PANEL] if count == 1 else [f"shard-{number}" for number in range(count)]
+    return names_of_shards(settings.forecast.shards)
 
 
 def days_of_run(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> tuple[date, date] | None:

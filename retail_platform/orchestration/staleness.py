@@ -6,15 +6,17 @@ or made elsewhere, cannot hide; the event log only adds the runs that had nothin
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
 from retail_platform.contracts import FEEDS, TABLES, Feed
 from retail_platform.lakehouse import Lakehouse
+from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_names
 
 CALENDAR = "clean.calendar"
 MASTERS = ("clean.items", "clean.stores")
@@ -60,18 +62,22 @@ def pending_days(lakehouse: Lakehouse, feed: Feed, commits: Mapping[str, LastCom
 
 
 def last_commits(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> dict[str, LastCommit]:
-    """Newest commit of every table that was ever written, by the asset that its provenance names.
+    """Newest commit of every table that was ever written, by the asset that its provenance names; where the stores
+    are cut into shards, also of every shard of a table, under `table [shard]`.
 
     Writing no rows to an empty table leaves no commit: of such a run only its materialization tells, with the
     snapshot that it found. A model that too short a history does not allow would else be tried again and again.
     """
-    current = lakehouse.snapshot_id()
+    current, shards = lakehouse.snapshot_id(), set(shard_names(lakehouse.settings)) - {WHOLE_PANEL}
     snapshots = lakehouse.snapshots().filter(pl.col("commit_extra_info").is_not_null())
     found: dict[str, LastCommit] = {}
     for snapshot_id, text in snapshots.select("snapshot_id", "commit_extra_info").iter_rows():
         provenance = json.loads(text)
-        found.setdefault(provenance["asset"], LastCommit(snapshot_id, provenance["code_version"]))
-    for name, seen in _runs_without_rows(instance).items():
+        commit = LastCommit(snapshot_id, provenance["code_version"])
+        found.setdefault(provenance["asset"], commit)
+        if provenance["partition"] in shards:
+            found.setdefault(_of_shard(provenance["asset"], provenance["partition"]), commit)
+    for name, seen in _runs_without_rows(instance, shards).items():
         # A greater snapshot is one of an earlier lake in the same home.
         if seen.snapshot_id <= current and (name not in found or seen.snapshot_id > found[name].snapshot_id):
             found[name] = seen
@@ -99,35 +105,67 @@ def stale_keys(
     graph: dg.AssetSelection, repository: dg.RepositoryDefinition, commits: Mapping[str, LastCommit]
 ) -> list[dg.AssetKey]:
     """Assets of a selection that were never written, were written by other code or settings, or are older than
-    something that they read from; a stale asset makes everything downstream of it in the selection stale."""
+    something that they read from; a stale asset makes everything downstream of it in the selection stale.
+
+    Where the stores are cut into shards, each shard is compared with the same shard of what it reads from.
+    """
     assets = repository.asset_graph
     stale: list[dg.AssetKey] = []
     for key in assets.toposorted_asset_keys:
         if key not in graph.resolve(assets) or not assets.get(key).is_materializable:
             continue
-        node, name = assets.get(key), ".".join(key.path)
-        parents = [".".join(parent.path) for parent in node.parent_keys]
-        changed = name in commits and commits[name].code_version != (node.code_version or "")
-        if changed or _older(commits, name, parents) or any(parent in stale for parent in node.parent_keys):
+        node = assets.get(key)
+        if any(parent in stale for parent in node.parent_keys) or any(
+            _stale(assets, node, shard, commits) for shard in _shards_of(node) or [""]
+        ):
             stale.append(key)
     return stale
 
 
-def _runs_without_rows(instance: dg.DagsterInstance) -> dict[str, LastCommit]:
-    """The last run of each table, where it made no row."""
+def _stale(assets: Any, node: Any, shard: str, commits: Mapping[str, LastCommit]) -> bool:
+    name = _of_shard(_table(node.key), shard)
+    parents = [
+        _of_shard(_table(parent), shard if _shards_of(assets.get(parent)) else "") for parent in node.parent_keys
+    ]
+    changed = name in commits and commits[name].code_version != (node.code_version or "")
+    return changed or _older(commits, name, parents)
+
+
+def _shards_of(node: Any) -> list[str]:
+    partitions = node.partitions_def
+    return list(partitions.get_partition_keys()) if isinstance(partitions, dg.StaticPartitionsDefinition) else []
+
+
+def _table(key: dg.AssetKey) -> str:
+    return ".".join(key.path)
+
+
+def _of_shard(table: str, shard: str) -> str:
+    return f"{table} [{shard}]" if shard else table
+
+
+def _runs_without_rows(instance: dg.DagsterInstance, shards: Collection[str]) -> dict[str, LastCommit]:
+    """The last run of each table, and of each of its shards, where it made no row."""
     found = {}
-    for record in instance.get_asset_records([dg.AssetKey(table.asset_key) for table in TABLES.values()]):
-        event = record.asset_entry.last_materialization
-        made = event.asset_materialization if event else None
-        if made is None:
-            continue
-        facts = {name: value.value for name, value in made.metadata.items()}
-        rows = facts.get("dagster/row_count", facts.get("dagster/partition_row_count"))
-        snapshot = facts.get("lake_snapshot")
-        if rows == 0 and isinstance(snapshot, int):
-            code_version = (made.tags or {}).get("dagster/code_version", "")
-            found[".".join(made.asset_key.path)] = LastCommit(snapshot, code_version)
+    for table in TABLES.values():
+        for shard in ("", *shards):
+            filters = dg.AssetRecordsFilter(dg.AssetKey(table.asset_key), asset_partitions=[shard] if shard else None)
+            for record in instance.fetch_materializations(filters, limit=1).records:
+                commit = _commit_without_rows(record.asset_materialization)
+                if commit is not None:
+                    found[_of_shard(table.name, shard)] = commit
     return found
+
+
+def _commit_without_rows(made: dg.AssetMaterialization | None) -> LastCommit | None:
+    if made is None:
+        return None
+    facts = {name: value.value for name, value in made.metadata.items()}
+    rows = facts.get("dagster/row_count", facts.get("dagster/partition_row_count"))
+    snapshot = facts.get("lake_snapshot")
+    if rows != 0 or not isinstance(snapshot, int):
+        return None
+    return LastCommit(snapshot, (made.tags or {}).get("dagster/code_version", ""))
 
 
 def _older(commits: Mapping[str, LastCommit], table: str, sources: Sequence[str]) -> bool:

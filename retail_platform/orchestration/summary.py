@@ -8,8 +8,8 @@ import polars as pl
 from retail_platform.contracts import TABLES
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.assets.features import last_known_day
-from retail_platform.orchestration.assets.model import read_backtest
-from retail_platform.orchestration.partitions import WHOLE_PANEL
+from retail_platform.orchestration.assets.model import newest_metrics
+from retail_platform.orchestration.partitions import shard_names
 
 REPORT = "forecast.html"
 SHOWN_DAYS = 366
@@ -69,7 +69,7 @@ def forecast_report(lakehouse: Lakehouse) -> Path:
     from retail_platform.forecasting.report import Picture, forecast_report_html
 
     origin = last_known_day(lakehouse)
-    _, _, metrics = read_backtest(lakehouse, WHOLE_PANEL)
+    metrics = _newest_metrics(lakehouse)
     panel = lakehouse.read("features.demand", where="date >= ?", parameters=[origin - timedelta(days=SHOWN_DAYS)])
     forecast = lakehouse.read("forecast.demand", where="forecast_origin = ?", parameters=[origin])
     pictures = [
@@ -108,17 +108,22 @@ def forecast_report(lakehouse: Lakehouse) -> Path:
 def _past_forecast(lakehouse: Lakehouse, panel: pl.DataFrame) -> bytes:
     from retail_platform.forecasting.charts import forecast_chart
 
-    backtest_id, _, _ = read_backtest(lakehouse, WHOLE_PANEL)
+    newest = _newest_metrics(lakehouse)
     past = lakehouse.query(
-        "SELECT * FROM model.backtest_forecasts WHERE backtest_id = $1 AND model = 'lightgbm' AND cutoff = "
-        "(SELECT max(cutoff) FROM model.backtest_forecasts WHERE backtest_id = $1)",
-        [backtest_id],
+        "SELECT * FROM model.backtest_forecasts "
+        "WHERE backtest_id IN (SELECT unnest(?)) AND model = 'lightgbm' AND cutoff = ?",
+        [newest["backtest_id"].unique().to_list(), newest["cutoff"].max()],
     )
     return forecast_chart(panel, past)
 
 
+def _newest_metrics(lakehouse: Lakehouse) -> pl.DataFrame:
+    """Metrics of the newest backtest, of every shard where there are several."""
+    return pl.concat(newest_metrics(lakehouse, shard) for shard in shard_names(lakehouse.settings))
+
+
 def _accuracy(lakehouse: Lakehouse) -> list[tuple[str, str]]:
-    _, _, metrics = read_backtest(lakehouse, WHOLE_PANEL)
+    metrics = _newest_metrics(lakehouse)
     wape = (
         metrics.filter((pl.col("segment") == "all") & (pl.col("metric") == "wape"))
         .group_by("model")
@@ -132,7 +137,7 @@ def _accuracy(lakehouse: Lakehouse) -> list[tuple[str, str]]:
         ("WAPE of LightGBM in the backtest", f"{own:.1%}"),
         ("WAPE of seasonal naive", f"{naive:.1%}"),
         ("WAPE of moving average", f"{values.get('moving_average', float('nan')):.1%}"),
-        ("better than seasonal naive by", f"{1 - own / naive:.1%}"),
+        ("better than seasonal naive by", f"{1 - own / naive:.1%}" if naive else "nothing: it makes no error"),
     ]
 
 

@@ -206,4 +206,4 @@ def test_shards_are_all_refreshed_after_a_day_of_sales(settings: Settings) -> No
         world.make("clean.sales", partition="2017-03-01")
         result = dg.evaluate_automation_conditions(defs=world.definitions, instance=world.instance, cursor=world.cursor)
     for table in ("features.demand", "model.registry", "forecast.demand", "forecast.inventory_requirements"):
-        assert result.get_requested_partitions(dg.AssetKey(table.split("."))) == {"shard-0", "shard-1"}, table
+        assert result.get_requested_partitions(dg.AssetKey(table.split("."))) == {"shard-1-of-2", "shard-2-of-2"}, table

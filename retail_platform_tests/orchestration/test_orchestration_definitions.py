@@ -135,7 +135,7 @@ def test_stores_are_cut_into_shards_for_science_and_into_days_for_cleaning(setti
     for name in by_shard:
         cut = partitions[name]
         assert cut is not None
-        assert list(cut.get_partition_keys()) == ["shard-0", "shard-1", "shard-2"]
+        assert list(cut.get_partition_keys()) == ["shard-1-of-3", "shard-2-of-3", "shard-3-of-3"]
 
 
 def test_one_shard_means_no_partitions(graph: Any) -> None:

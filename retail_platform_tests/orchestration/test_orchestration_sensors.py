@@ -255,5 +255,5 @@ class TestDriftHolds:
         for day in (1, 2):
             self.measure(sharded, day, drifted=True)
         requests = Ticks(sensors.drift_holds, sharded, instance)()
-        assert [request.partition_key for request in requests] == ["shard-0", "shard-1"]
+        assert [request.partition_key for request in requests] == ["shard-1-of-2", "shard-2-of-2"]
         assert len({request.run_key for request in requests}) == 2

@@ -154,6 +154,34 @@ def test_a_model_folder_that_was_tampered_with_fails_clearly_and_leaves_the_last
     assert retailer.lake.read("forecast.demand").equals(before)
 
 
+def test_two_shards_forecast_the_same_series_as_one_and_none_twice(retailer: Retailer) -> None:
+    whole = retailer.lake.read("forecast.demand")
+    sharded = retailer.with_settings(forecast=retailer.settings.forecast.model_copy(update={"shards": 2}))
+    names = shard_names(2)
+    sharded.bring_up_to_date()
+    for table in ("features.demand", "forecast.demand", "forecast.inventory_requirements"):
+        rows = sharded.lake.read(table)
+        assert sorted(set(rows["shard"])) == names, table
+        assert rows.select(pl.struct(TABLES[table].grain).is_duplicated().any()).item() is False
+    stores = sharded.lake.read("forecast.demand").select("shard", *SERIES).unique()
+    assert stores.select(SERIES).sort(SERIES).equals(whole.select(SERIES).unique().sort(SERIES))
+    assert dict(stores.select("store_id", "shard").unique().iter_rows()) == shard_of(stores["store_id"].unique(), 2)
+    assert sorted(sharded.lake.read("model.registry").filter(pl.col("shard") != "all")["shard"]) == names
+    assert [step.name for step in sharded.bring_up_to_date()] == ["take in landing files"]
+
+
+def test_rows_of_another_cut_into_shards_give_way(retailer: Retailer) -> None:
+    stores = retailer.lake.read("clean.stores")["store_id"]
+    for shards in (3, 2):
+        cut = retailer.with_settings(forecast=retailer.settings.forecast.model_copy(update={"shards": shards}))
+        filled = sorted(set(shard_of(stores, shards).values()))
+        for shard in filled:
+            materialize(cut.settings, 'key:"features/demand"', None, shard, lambda _: None)
+        rows = cut.lake.read("features.demand")
+        assert sorted(set(rows["shard"])) == filled
+        assert rows.select(pl.struct(*SERIES, "date").is_duplicated().any()).item() is False
+
+
 def test_a_shard_without_stores_is_empty_and_no_failure(retailer: Retailer) -> None:
     sharded = retailer.with_settings(forecast=retailer.settings.forecast.model_copy(update={"shards": 3}))
     stores = retailer.lake.read("clean.stores")["store_id"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from retail_platform.orchestration.summary import summary
 from retail_platform_tests.simulated_retailer import FIRST_DAY, Retailer
 
 WEEK = (4, 5, 6, 7, 9, 14, 11)
@@ -83,6 +84,7 @@ def test_sales_alone_that_repeat_weekly_get_the_naive_forecast_that_no_model_bea
         "computed without items, stores, prices, promotions, weather, economic_indicators, inventory"
     )
     assert "no stock is known" in missing["forecast.inventory_requirements"]
+    assert ("better than seasonal naive by", "nothing: it makes no error") in summary(new_retailer.lake)
     assert_nothing_is_left_to_do(new_retailer)
 
 

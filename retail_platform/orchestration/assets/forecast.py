@@ -4,6 +4,7 @@ Here: which model is in force, what is read, and what is written together. Not h
 (`forecasting/`) and the order policy (`replenishment/`).
 """
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -18,7 +19,7 @@ from retail_platform.monitoring.alerts import alert
 from retail_platform.orchestration.assets.features import forecast_version, last_known_day
 from retail_platform.orchestration.assets.model import read_backtest, read_panel
 from retail_platform.orchestration.automation import refresh_on_new_data, refresh_once_there_is
-from retail_platform.orchestration.io_manager import commit_metadata
+from retail_platform.orchestration.io_manager import commit_metadata, shards_of_other_cuts
 from retail_platform.orchestration.partitions import WHOLE_PANEL, on_every_day, shard_of_run, shards
 from retail_platform.orchestration.pictures import png
 from retail_platform.orchestration.specs import asset_facts
@@ -74,7 +75,11 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         )
         table = TABLES["forecast.demand"]
         writes: list[Write] = [
-            ReplaceSlices(table, table.validate(forecast), slices_of_origin(origin, shard)),
+            ReplaceSlices(
+                table,
+                table.validate(forecast),
+                slices_of_origin(origin, shard, shards_of_other_cuts(lakehouse, table)),
+            ),
             Append(TABLES["monitoring.alerts"], alerts),
         ]
         commit = lakehouse.commit(writes, Provenance(table.name, context.run.run_id, version, shard))
@@ -210,11 +215,11 @@ def panel_origin(lakehouse: Lakehouse, shard: str) -> date:
     return last_known_day(lakehouse) if day is None else date.fromisoformat(str(day))
 
 
-def slices_of_origin(origin: date, shard: str) -> list[dict[str, date | str]]:
+def slices_of_origin(origin: date, shard: str, other_shards: Sequence[str]) -> list[dict[str, date | str]]:
     """What a forecast of a shard replaces: its own rows of the origin, and those of another cut of the stores."""
     if shard == WHOLE_PANEL:
         return [{"forecast_origin": origin}]
-    return [{"forecast_origin": origin, "shard": name} for name in (shard, WHOLE_PANEL)]
+    return [{"forecast_origin": origin, "shard": name} for name in (shard, *other_shards)]
 
 
 def _why_not(in_force: dict[str, Any] | None, settings: Settings) -> str | None:

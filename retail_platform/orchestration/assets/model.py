@@ -171,13 +171,18 @@ def read_panel(
     )
 
 
-def read_backtest(lakehouse: Lakehouse, shard: str) -> tuple[str | None, pl.DataFrame, pl.DataFrame]:
-    """The newest backtest of a shard: its id, every model's errors, its metrics. The id is null where there is none."""
-    metrics = lakehouse.query(
+def newest_metrics(lakehouse: Lakehouse, shard: str) -> pl.DataFrame:
+    """Metrics of the newest backtest of a shard; no row where there is none."""
+    return lakehouse.query(
         "SELECT * FROM model.backtest_metrics WHERE shard = $1 AND backtest_id = ("
         "SELECT arg_max(backtest_id, computed_at) FROM model.backtest_metrics WHERE shard = $1)",
         [shard],
     )
+
+
+def read_backtest(lakehouse: Lakehouse, shard: str) -> tuple[str | None, pl.DataFrame, pl.DataFrame]:
+    """The newest backtest of a shard: its id, every model's errors, its metrics. The id is null where there is none."""
+    metrics = newest_metrics(lakehouse, shard)
     backtest_id = None if metrics.is_empty() else str(metrics["backtest_id"][0])
     errors = lakehouse.read(
         "model.backtest_forecasts",

@@ -249,7 +249,7 @@ def test_a_shard_holds_exactly_its_stores_and_the_shards_together_all() -> None:
 
 def test_the_shard_of_a_store_depends_on_nothing_but_its_name() -> None:
     assert shard_of(["S1", "S2"], 1) == {"S1": "all", "S2": "all"}
-    assert shard_of(["S1"], 4)["S1"] == shard_of(["S0", "S1", "S2"], 4)["S1"] == "shard-2"
+    assert shard_of(["S1"], 4)["S1"] == shard_of(["S0", "S1", "S2"], 4)["S1"] == "shard-3-of-4"
 
 
 def test_nothing_sold_gives_an_empty_panel_of_the_contract_whatever_else_is_known() -> None:
