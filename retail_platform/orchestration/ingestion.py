@@ -41,6 +41,20 @@ class Ingestion:
     notes: list[str] = field(default_factory=list)
     snapshot_id: int | None = None
 
+    def then(self, later: "Ingestion") -> "Ingestion":
+        """Join a later go of the same feed to this one, where what this one took in is no longer news."""
+        return Ingestion(
+            self.feed,
+            ingested=[*self.ingested, *later.ingested],
+            rows=self.rows + later.rows,
+            known=self.known,
+            empty=[*self.empty, *later.empty],
+            ignored=later.ignored,
+            broken=later.broken,
+            notes=[*self.notes, *later.notes],
+            snapshot_id=later.snapshot_id or self.snapshot_id,
+        )
+
 
 def ingest_feed(lakehouse: Lakehouse, feed_name: str, run_id: str, progress: Progress = lambda _: None) -> Ingestion:
     """Take in every new file of a feed. Broken files are named in the result and left where they are."""

@@ -58,6 +58,22 @@ class TakenIn:
     rows_of: Callable[[Sequence[str]], pl.DataFrame]
 
 
+@dataclass(frozen=True)
+class Landed:
+    """What one extract landed. `notes` are sentences about rows that were left where they are."""
+
+    files: tuple[LandingFile, ...]
+    notes: tuple[str, ...]
+
+
+def secret(source: str, variable: str) -> str:
+    """The value of the environment variable that the settings of `source` name. Raises `SourceError` without one."""
+    value = os.environ.get(variable)
+    if not value:
+        raise SourceError(f"source {source}: the environment variable {variable} is not set; put the secret there")
+    return value
+
+
 class ExtractWriter:
     """A landing file in the making, written batch by batch under a name that readers pass over.
 
