@@ -80,8 +80,29 @@ def _settings() -> list[Finding]:
         findings.append(_object_storage(settings))
     if settings.catalog == "sqlite" and not settings.catalog_file.is_file():
         remedy = "fill it with `retail-platform demo`, or drop files into the landing zone and `retail-platform run`"
-        return [*findings, Finding("lake", fine=True, found=f"none yet at {settings.home}", remedy=remedy)]
-    return [*findings, _lake()]
+        return [
+            *findings,
+            *_sources(settings),
+            Finding("lake", fine=True, found=f"none yet at {settings.home}", remedy=remedy),
+        ]
+    return [*findings, *_sources(settings), _lake()]
+
+
+def _sources(settings: "Settings") -> list[Finding]:
+    if not settings.sources:
+        return []
+    from retail_platform.orchestration.extraction import probe
+    from retail_platform.sources.extracts import SourceError
+
+    findings = []
+    for name in settings.sources:
+        try:
+            findings.append(Finding(f"source {name}", fine=True, found=probe(settings, name)))
+        except SourceError as error:
+            findings.append(
+                Finding(f"source {name}", fine=False, found="does not answer as it should", remedy=str(error))
+            )
+    return findings
 
 
 def _writable(home: Path) -> Finding:

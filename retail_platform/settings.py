@@ -286,9 +286,6 @@ class PostgresSource(_Source):
     columns: dict[str, str] = Field(
         default={}, description="Column of the contract -> column of the source, where they differ"
     )
-    time_zone: str | None = Field(
-        default=None, description="IANA time zone in which times with a zone are written, as the feeds have none"
-    )
     rows_per_file: int = Field(default=500_000, ge=1)
     required: bool = True
 
@@ -304,6 +301,13 @@ class PostgresSource(_Source):
                 "variable and name that variable as password_variable"
             )
         return address
+
+    def in_words(self) -> str:
+        """What is read from where."""
+        parts = urlsplit(self.address)
+        return (
+            f"{self.table or 'a query'} of the PostgreSQL database {parts.hostname or ''}{parts.path} by {self.cursor}"
+        )
 
     @model_validator(mode="after")
     def _usable(self) -> "PostgresSource":
@@ -326,6 +330,13 @@ class Place(_Settings):
     latitude: float = Field(ge=-90, le=90)
     longitude: float = Field(ge=-180, le=180)
     time_zone: str = Field(description="IANA time zone, such as America/Chicago")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if not is_time_zone(value):
+            raise ValueError(f"{value!r} is not an IANA time zone such as Europe/Berlin")
+        return value
 
 
 class _HttpSource(_Source):
@@ -357,6 +368,10 @@ class OpenMeteoSource(_HttpSource):
     archive_url: str = "https://archive-api.open-meteo.com/v1/archive"
     forecast_url: str = "https://api.open-meteo.com/v1/forecast"
 
+    def in_words(self) -> str:
+        """What is read from where."""
+        return f"weather of {', '.join(self.regions)} from {self.archive_url} and {self.forecast_url}"
+
 
 class FredSeries(_Settings):
     """A series of figures, and the unit that it must be stated in: a rebased index is another figure."""
@@ -375,6 +390,10 @@ class FredSource(_HttpSource):
     api_key_variable: VariableName = Field(description="Environment variable with the key")
     page_rows: int = Field(default=100_000, ge=1, le=100_000)
     url: str = "https://api.stlouisfed.org/fred"
+
+    def in_words(self) -> str:
+        """What is read from where."""
+        return f"{', '.join(series.id for series in self.series.values())} from {self.url}"
 
 
 Source = Annotated[PostgresSource | OpenMeteoSource | FredSource, Field(discriminator="kind")]
@@ -431,6 +450,26 @@ class Settings(_Settings):
         if wrong:
             raise ValueError(f"a source's name has small letters, digits and _ only: {', '.join(wrong)}")
         return sources
+
+    @model_validator(mode="after")
+    def _forms_that_extracts_have(self) -> "Settings":
+        """Extracts are written in ISO forms; read by another form, 1.234 could be a thousand."""
+        forms = ("decimal", "thousands", "date_format", "datetime_format")
+        wrong = []
+        for feed in dict.fromkeys(source.feed for source in self.sources.values()):
+            other = [form for form in forms if getattr(self.feed(feed), form) != getattr(FeedSettings(), form)]
+            if other:
+                wrong.append(
+                    f"feed {feed} has a source, whose extracts are in ISO forms; leave out {', '.join(other)} of "
+                    f"feeds.{feed}"
+                )
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def form_of_extracts(self, feed: str) -> FeedSettings:
+        """How extracts of a feed are written: under the contract's own names."""
+        return self.feed(feed).model_copy(update={"columns": {}})
 
     def sources_of(self, feed: str) -> dict[str, PostgresSource | OpenMeteoSource | FredSource]:
         """The sources that deliver a feed, by name."""

@@ -62,7 +62,36 @@ def postgres_binaries() -> Path | None:
 
 @contextmanager
 def running_postgres(binaries: Path) -> Iterator[PostgresServer]:
-    """A fresh server, stopped at the end. PostgreSQL refuses to run as root, so root starts it as another user."""
+    """A fresh server, stopped at the end."""
+    with killable_postgres(binaries) as killable:
+        yield killable.server
+
+
+@dataclass
+class KillablePostgres:
+    """A server that a test may kill at any moment and start again at the same address."""
+
+    binaries: Path
+    folder: Path
+    process: subprocess.Popen[bytes]
+    server: PostgresServer
+
+    def kill(self) -> None:
+        """End the server and its sessions at once, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    def start_again(self) -> None:
+        self.process = _launch(self.binaries, self.folder, self.server.port, _unprivileged_user())
+        if not _answers(self.process, self.server):
+            raise RuntimeError(f"PostgreSQL did not come back: {(self.folder / 'log').read_text()[-2000:]}")
+
+
+@contextmanager
+def killable_postgres(binaries: Path) -> Iterator[KillablePostgres]:
+    """A fresh server of a test's own, stopped at the end. PostgreSQL refuses to run as root, so root starts it as another
+    user.
+    """
     folder = Path(tempfile.mkdtemp(prefix="retail-postgres-"))
     user = _unprivileged_user()
     try:
@@ -70,10 +99,11 @@ def running_postgres(binaries: Path) -> Iterator[PostgresServer]:
             os.chown(folder, user.pw_uid, user.pw_gid)
         _initialise(binaries, folder, user)
         process, port = _start(binaries, folder, user)
+        killable = KillablePostgres(binaries, folder, process, PostgresServer(port))
         try:
-            yield PostgresServer(port)
+            yield killable
         finally:
-            _stop(process)
+            _stop(killable.process)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -95,21 +125,25 @@ def _start(binaries: Path, folder: Path, user: pwd.struct_passwd | None) -> tupl
     """Start on a free port; another process may take the port first, so a few are tried."""
     for _ in range(5):
         port = _free_port()
-        options = {
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
-            "fsync": "off",
-            "shared_buffers": "32MB",
-            "max_connections": "60",
-        }
-        command: list[str | Path] = [binaries / "postgres", "-D", folder / "data", "-p", str(port)]
-        command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        with (folder / "log").open("ab") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **_as(user))
+        process = _launch(binaries, folder, port, user)
         if _answers(process, PostgresServer(port)):
             return process, port
         _stop(process)
     raise RuntimeError(f"PostgreSQL of {binaries} does not start: {(folder / 'log').read_text()[-2000:]}")
+
+
+def _launch(binaries: Path, folder: Path, port: int, user: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "shared_buffers": "32MB",
+        "max_connections": "60",
+    }
+    command: list[str | Path] = [binaries / "postgres", "-D", folder / "data", "-p", str(port)]
+    command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **_as(user))
 
 
 def _answers(process: subprocess.Popen[bytes], server: PostgresServer, seconds: float = 60) -> bool:

@@ -29,7 +29,7 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
     lakehouse = open_lakehouse(settings)
     return dg.Definitions(
         assets=[
-            *source_specs(),
+            *source_specs(settings),
             *raw_assets(settings),
             *clean_assets(settings),
             *written_alongside_specs(),

@@ -19,7 +19,7 @@ from retail_platform.lakehouse import Append, Lakehouse, Provenance
 from retail_platform.lakehouse.locks import table_locks
 from retail_platform.monitoring.alerts import alert
 from retail_platform.orchestration.ingestion import Ingestion, ingest_feed
-from retail_platform.settings import FredSource, OpenMeteoSource, PostgresSource, Source
+from retail_platform.settings import FredSource, OpenMeteoSource, PostgresSource, Settings, Source
 from retail_platform.sources import fred, open_meteo, postgres
 from retail_platform.sources.extracts import (
     Landed,
@@ -81,11 +81,12 @@ def bring_in(
     return result, reports
 
 
-def probe(name: str, source: Source) -> str:
-    """Whether a source answers, in words. Raises `SourceError`."""
+def probe(settings: Settings, name: str) -> str:
+    """Whether a source answers at the first attempt, in words. Raises `SourceError`."""
+    source = settings.sources[name].model_copy(update={"attempts": 1})
     match source:
         case PostgresSource():
-            return postgres.probe(name, source)
+            return postgres.probe(name, source, settings.form_of_extracts(source.feed))
         case OpenMeteoSource():
             return open_meteo.probe(name, source, datetime.now(UTC).date())
         case FredSource():
@@ -154,7 +155,7 @@ def _extract(lakehouse: Lakehouse, name: str, source: Source, held: TakenIn) -> 
     landing, cache = lakehouse.settings.landing, lakehouse.settings.home / "cache" / name
     match source:
         case PostgresSource():
-            return postgres.extract(name, source, landing, held)
+            return postgres.extract(name, source, lakehouse.settings.form_of_extracts(source.feed), landing, held)
         case OpenMeteoSource():
             return open_meteo.extract(name, source, landing, cache, held, datetime.now(UTC).date())
         case FredSource():

@@ -87,16 +87,18 @@ def _take_in(lakehouse: Lakehouse, file: LandingFile, *, file_id: str, run_id: s
     feed = FEEDS[result.feed]
     now = datetime.now(UTC).replace(tzinfo=None)
     settings = lakehouse.settings
-    report = inspect_landing_file(file, feed, settings.feed(feed.name))
+    extract = extract_of(file.path)
+    form = settings.form_of_extracts(feed.name) if extract else settings.feed(feed.name)
+    report = inspect_landing_file(file, feed, form)
     rows = read_landing_file(
         file,
         feed,
-        settings.feed(feed.name),
+        form,
         file_id=file_id,
         ingested_at=now,
         first_date=settings.start_date,
         today=now.date(),
-        store_time_zones=_store_time_zones(lakehouse, settings.feed(feed.name), now),
+        store_time_zones=_store_time_zones(lakehouse, form, now),
     )
     facts = rows.select(
         pl.len().alias("rows"),
@@ -104,7 +106,6 @@ def _take_in(lakehouse: Lakehouse, file: LandingFile, *, file_id: str, run_id: s
         pl.col("partition_date").max().alias("last_date"),
     ).collect(engine="streaming")
     row = facts.row(0, named=True)
-    extract = extract_of(file.path)
     ledger = pl.DataFrame(
         {
             "file_id": [file_id],

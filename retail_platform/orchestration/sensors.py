@@ -34,7 +34,7 @@ def sensors() -> list[dg.SensorDefinition]:
         minimum_interval_seconds=15,
         description="Refreshes features, forecasts and orders after the tables they read from.",
     )
-    return [landing_files, changed_days, drift_holds, automation]
+    return [landing_files, sources_due, changed_days, drift_holds, automation]
 
 
 @dg.sensor(
@@ -60,6 +60,32 @@ def landing_files(
     return dg.SensorResult(
         run_requests=[dg.RunRequest(run_key=run_key, asset_selection=keys)], cursor=json.dumps({**seen, **now})
     )
+
+
+@dg.sensor(
+    target=dg.AssetSelection.groups("raw") - dg.AssetSelection.assets(["raw", "ingested_files"]),
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for the raw table of every feed with a source that is due by its interval.",
+)
+def sources_due(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult | dg.SkipReason:
+    if not settings.sources:
+        return dg.SkipReason("the settings name no sources")
+    # Intervals are counted on the clock and not since the last request, so that a lost cursor asks for nothing twice.
+    minutes = int(datetime.now(UTC).timestamp()) // 60
+    now = {name: minutes // source.interval_minutes for name, source in settings.sources.items()}
+    asked: dict[str, int] = json.loads(context.cursor) if context.cursor else {}
+    due = {name: number for name, number in now.items() if number != asked.get(name)}
+    if not due:
+        return dg.SkipReason("no source is due")
+    feeds = dict.fromkeys(settings.sources[name].feed for name in due)
+    request = dg.RunRequest(
+        run_key="-".join(f"{name}.{number}" for name, number in due.items()),
+        asset_selection=[dg.AssetKey(FEEDS[feed].raw_table.split(".")) for feed in feeds],
+    )
+    return dg.SensorResult(run_requests=[request], cursor=json.dumps(now))
 
 
 @dg.sensor(

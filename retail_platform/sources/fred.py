@@ -123,10 +123,10 @@ def _in_unit_since(name: str, source: FredSource, client: JsonClient, series: Fr
     def check(answer: Any) -> None:
         stated = _units(answer)
         if not stated or stated[-1][1] != series.unit:
+            unit = stated[-1][1] if stated else None
             raise SourceError(
-                f"source {name}: {series.id} is in {stated[-1][1] if stated else None!r} and not in {series.unit!r} as the "
-                "settings declare; nothing of it was taken. A rebased index is another figure: give it an indicator of "
-                "its own"
+                f"source {name}: {series.id} is in {unit!r} and not in {series.unit!r} as the settings declare; "
+                "nothing of it was taken. A rebased index is another figure: give it an indicator of its own"
             )
 
     parameters = {"realtime_start": FIRST_DAY, "realtime_end": LAST_DAY}

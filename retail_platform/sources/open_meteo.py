@@ -80,7 +80,7 @@ def check_answer(name: str, source: OpenMeteoSource, answer: Any) -> None:
     """Raise `SourceError` where an answer has not the shape of the interface, or states other units than declared."""
     units = answer.get("daily_units", {}) if isinstance(answer, dict) else {}
     daily = answer.get("daily", {}) if isinstance(answer, dict) else {}
-    days = daily.get("time") if isinstance(daily.get("time"), list) else []
+    days = daily.get("time") or []
     wrong = [
         f"it has no list {variable} of one number per day"
         for variable in VARIABLES.values()
@@ -88,7 +88,7 @@ def check_answer(name: str, source: OpenMeteoSource, answer: Any) -> None:
         or len(daily[variable]) != len(days)
         or not all(value is None or type(value) in (int, float) for value in daily[variable])
     ]
-    if not days or not all(isinstance(day, str) for day in days):
+    if not (days and isinstance(days, list) and all(isinstance(day, str) for day in days)):
         wrong.append("it has no list time of days")
     for variable in VARIABLES.values():
         setting, _, declared = _unit(source, variable)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from retail_platform.contracts import FEEDS
-from retail_platform.settings import PostgresSource
+from retail_platform.settings import OFFSET_IN_TEXT, FeedSettings, PostgresSource
 from retail_platform.sources.extracts import (
     ExtractWriter,
     Landed,
@@ -62,8 +62,10 @@ class Stretch:
     file_ids: tuple[str, ...]
 
 
-def extract(name: str, source: PostgresSource, landing: Path, taken_in: TakenIn) -> Landed:
+def extract(name: str, source: PostgresSource, form: FeedSettings, landing: Path, taken_in: TakenIn) -> Landed:
     """Land what the source has and the lake has not. Without anything new, no file is landed.
+
+    `form` is the form of the feed's extracts: times with a zone are written by its clock.
 
     Raises `SourceInterrupted` where the connection cannot be made or breaks, after which everything that was landed
     before may be taken in, and `SourceError` where the source is not what the settings say; the message lists every
@@ -72,7 +74,7 @@ def extract(name: str, source: PostgresSource, landing: Path, taken_in: TakenIn)
     stretches = stretches_of(taken_in.extracts)
     position = stretches[-1].to if stretches else None
     files: list[LandingFile] = []
-    with _snapshot(name, source) as reader:
+    with _snapshot(name, source, form) as reader:
         reader.refuse_mismatches()
         landing_place = _LandingPlace(landing, source.feed, name, reader.columns)
         if position is not None:
@@ -83,9 +85,9 @@ def extract(name: str, source: PostgresSource, landing: Path, taken_in: TakenIn)
         return Landed(tuple(files), tuple(reader.notes()))
 
 
-def probe(name: str, source: PostgresSource) -> str:
+def probe(name: str, source: PostgresSource, form: FeedSettings) -> str:
     """Whether the source answers and fits its feed, in words; raises as `extract` does."""
-    with _snapshot(name, source) as reader:
+    with _snapshot(name, source, form) as reader:
         reader.refuse_mismatches()
         return f"{len(reader.columns)} columns of {source.feed}, by {source.cursor}"
 
@@ -113,8 +115,10 @@ def position_order(position: str) -> tuple[int, str]:
 class _Reader:
     """One read-only snapshot of the source."""
 
-    def __init__(self, name: str, source: PostgresSource, connection: "psycopg.Connection[Any]") -> None:
-        self.name, self.source, self._connection = name, source, connection
+    def __init__(
+        self, name: str, source: PostgresSource, form: FeedSettings, connection: "psycopg.Connection[Any]"
+    ) -> None:
+        self.name, self.source, self.form, self._connection = name, source, form, connection
         self._numbers = count(1)
 
     @cached_property
@@ -136,23 +140,26 @@ class _Reader:
 
     def refuse_mismatches(self) -> None:
         source, feed = self.source, FEEDS[self.source.feed]
+        by_time = self.form.business_date_from
+        required = [by_time if by_time and c == feed.date_column else c for c in feed.required_columns]
         wrong = [
             f"column {self._in_source(c)} is missing, which the feed {feed.name} needs as {c}"
-            for c in feed.required_columns
+            for c in required
             if c not in self.columns
         ]
         wrong += [
             f"columns.{c} names {in_source}, which is missing"
             for c, in_source in source.columns.items()
-            if in_source not in self.types and c not in feed.required_columns
+            if in_source not in self.types and c not in required
         ]
         kinds = {c: self.types[self._in_source(c)] for c in self.columns}
         wrong += [
             f"column {c} is of the type {kinds[c]}, which has no plain text" for c in kinds if kinds[c] in _WITHOUT_TEXT
         ]
-        if source.time_zone is None:
+        if self.form.time_zone is None:
             wrong += [
-                f"column {c} has times with a zone, and those of the feed are local: set sources.{self.name}.time_zone"
+                f"column {c} has times with a zone, and those of the feed are local to the store: set "
+                f"feeds.{feed.name}.time_zone, for example to UTC"
                 for c in kinds
                 if kinds[c] == "timestamptz"
             ]
@@ -232,13 +239,13 @@ class _Reader:
     def _as_text(self, column: str) -> "sql.Composed":
         from psycopg import sql
 
-        in_source = self._in_source(column)
-        template = (
-            "({column} AT TIME ZONE {zone})::text" if self.types[in_source] == "timestamptz" else "{column}::text"
-        )
-        return sql.SQL(template).format(
-            column=sql.Identifier(in_source), zone=sql.Literal(self.source.time_zone or "UTC")
-        )
+        in_source, zone = self._in_source(column), self.form.time_zone
+        template = "{column}::text"
+        if self.types[in_source] == "timestamptz":
+            template = "({column} AT TIME ZONE {zone})::text"
+            if zone == OFFSET_IN_TEXT:
+                template, zone = f"{template} || 'Z'", "UTC"
+        return sql.SQL(template).format(column=sql.Identifier(in_source), zone=sql.Literal(zone))
 
     def _in_source(self, column: str) -> str:
         return self.source.columns.get(column, column)
@@ -334,7 +341,7 @@ def _groups(stretches: Sequence[Stretch], rows: int) -> Iterator[list[Stretch]]:
 
 
 @contextmanager
-def _snapshot(name: str, source: PostgresSource) -> Iterator[_Reader]:
+def _snapshot(name: str, source: PostgresSource, form: FeedSettings) -> Iterator[_Reader]:
     try:
         import psycopg
     except ImportError:
@@ -359,7 +366,7 @@ def _snapshot(name: str, source: PostgresSource) -> Iterator[_Reader]:
                 ("extra_float_digits", "1"),
             ):
                 connection.execute("SELECT set_config(%s, %s, false)", [setting, value])
-            yield _Reader(name, source, connection)
+            yield _Reader(name, source, form, connection)
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise SourceInterrupted(
             f"source {name}: the connection to {_place(source)} failed ({_first_line(error)}); look whether the server "

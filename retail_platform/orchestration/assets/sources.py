@@ -4,6 +4,7 @@ import dagster as dg
 
 from retail_platform.contracts import FEEDS
 from retail_platform.orchestration.specs import spec
+from retail_platform.settings import Settings
 
 _IN_WORDS = {
     "point_of_sale": "Tills of the stores",
@@ -22,8 +23,8 @@ def source_key(feed: str) -> dg.AssetKey:
     return dg.AssetKey(["source", FEEDS[feed].source_system])
 
 
-def source_specs() -> list[dg.AssetSpec]:
-    """One external asset per source system, so that lineage starts where the data does."""
+def source_specs(settings: Settings) -> list[dg.AssetSpec]:
+    """One external asset per source system, so that lineage starts where the data does; with the configured sources."""
     return [
         dg.AssetSpec(
             source_key(feed.name),
@@ -33,10 +34,15 @@ def source_specs() -> list[dg.AssetSpec]:
             kinds={"source"},
             tags={"classification": "internal", "tier": "source"},
             code_version="1",
-            metadata={"landing_folder": f"landing/{feed.name}/"},
+            metadata={"landing_folder": f"landing/{feed.name}/", **_configured(settings, feed.name)},
         )
         for feed in FEEDS.values()
     ]
+
+
+def _configured(settings: Settings, feed: str) -> dict[str, str]:
+    """What each configured source of a feed reads, without a secret: the settings hold none."""
+    return {f"source {name}": source.in_words() for name, source in settings.sources_of(feed).items()}
 
 
 def written_alongside_specs() -> list[dg.AssetSpec]:
