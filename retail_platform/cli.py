@@ -6,13 +6,14 @@ Heavy libraries are imported inside the commands that need them, so that `--help
 
 import json
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table as Grid
 
+from retail_platform.cli_lake import lake_app
 from retail_platform.terminal import (
     Json,
     current_settings,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 load_app = typer.Typer(no_args_is_help=True, help="Turn a known data set into landing files.")
-lake_app = typer.Typer(no_args_is_help=True, help="Look after the lake.")
 models_app = typer.Typer(no_args_is_help=True, help="Trained model versions.")
 forecast_app = typer.Typer(no_args_is_help=True, help="Published forecasts.")
 app.add_typer(load_app, name="load")
@@ -288,14 +288,15 @@ def models_show(version: Annotated[str, typer.Argument(help="Model version, as `
 @app.command()
 def sql(
     statement: Annotated[str, typer.Argument(help="One SELECT; tables are named as clean.sales.")],
-    at: Annotated[int | None, typer.Option(help="Read the lake as of this snapshot.")] = None,
+    at: Annotated[str | None, typer.Option(help="Read the lake as of a snapshot, or of a time (UTC).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the lake. Reading only.
+    """Ask the lake, as it is or as it was. Reading only.
 
-    Example: retail-platform sql "SELECT count(*) FROM clean.sales"
+    Examples: retail-platform sql "SELECT count(*) FROM clean.sales"
+              retail-platform sql --at 2017-03-01T12:00 "SELECT count(*) FROM clean.sales"
     """
-    print_frame(lakehouse_of(current_settings()).query(statement, at=at), as_json=as_json, empty="no rows")
+    print_frame(lakehouse_of(current_settings()).query(statement, at=_at(at)), as_json=as_json, empty="no rows")
 
 
 @app.command()
@@ -318,32 +319,6 @@ def lineage(
     edges += graph.downstream(name) if downstream or both else []
     frame = pl.DataFrame([plain(edge) for edge in edges])
     print_frame(frame, as_json=as_json, empty=f"nothing is known to feed {name} or to derive from it")
-
-
-@lake_app.command("snapshots")
-def lake_snapshots(as_json: Json = False) -> None:
-    """Every commit with its time, run and message, newest first.
-
-    Example: retail-platform lake snapshots
-    """
-    print_frame(lakehouse_of(current_settings()).snapshots().drop("changes"), as_json=as_json)
-
-
-@lake_app.command("fsck")
-def lake_fsck(as_json: Json = False) -> None:
-    """Whether every file of the catalog is there and whole, none is left over, and the ledger agrees with the rows.
-
-    Example: retail-platform lake fsck
-    """
-    import polars as pl
-
-    from retail_platform.lakehouse.fsck import fsck
-
-    findings = fsck(lakehouse_of(current_settings()))
-    frame = pl.DataFrame([plain(finding) for finding in findings])
-    print_frame(frame, as_json=as_json, empty="the lake is sound")
-    if findings:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -393,6 +368,15 @@ def _write_demo_settings() -> None:
 def _seconds_by_name(steps: "Sequence[Step]") -> dict[str, float]:
     names = dict.fromkeys(step.name for step in steps)
     return {name: sum(step.seconds for step in steps if step.name == name) for name in names}
+
+
+def _at(at: str | None) -> int | datetime | None:
+    if at is None or at.isdecimal():
+        return None if at is None else int(at)
+    try:
+        return datetime.fromisoformat(at)
+    except ValueError:
+        stop(f"{at} is neither the number of a snapshot nor a time such as 2017-03-01T12:00")
 
 
 def _days_or_shard(partition: str | None) -> tuple[tuple[date, date] | None, str | None]:

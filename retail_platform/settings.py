@@ -140,7 +140,9 @@ class LakeSettings(_Settings):
     )
     s3_region: str = "us-east-1"
     s3_url_style: Literal["vhost", "path"] = "vhost"
-    snapshot_days: int = Field(default=30, ge=0, description="How long an earlier state of the lake can be read")
+    snapshot_days: int = Field(
+        default=30, ge=1, description="How long an earlier state of the lake can be read; longer than any one read"
+    )
     model_snapshot_days: int = Field(
         default=365, ge=0, description="How long the state that a champion was trained on can be read"
     )

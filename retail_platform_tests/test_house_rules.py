@@ -30,6 +30,7 @@ FLOW = (
     "definitions",
     "doctor",
     "terminal",
+    "cli_lake",
     "cli",
 )
 """A room imports only itself and rooms to its left."""

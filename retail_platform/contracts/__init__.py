@@ -4,7 +4,7 @@
 Schemas, checks, DDL, the columns shown in Dagster and the data dictionary all derive from these two.
 """
 
-from retail_platform.contracts import clean, features, feeds, forecast, governance, monitoring, quarantine
+from retail_platform.contracts import clean, features, feeds, forecast, governance, monitoring, quarantine, storage
 from retail_platform.contracts.feeds import FEEDS, Feed, FeedColumn
 from retail_platform.contracts.table import TABLES, Column, ContractBroken, RowRule, Table
 
@@ -24,4 +24,5 @@ __all__ = [
     "governance",
     "monitoring",
     "quarantine",
+    "storage",
 ]

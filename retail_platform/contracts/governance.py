@@ -25,3 +25,22 @@ class AuditLog(pa.DataFrameModel):
     reason: pl.String = column("Why, in the words of who decided", nullable=True, str_matches=r"\S")
     details: pl.String = column("What exactly, as a JSON object")
     run_id: pl.String = column("Run that carried it out", nullable=True)
+
+
+@table(
+    "governance.commits",
+    grain=("snapshot_id",),
+    owner="team:data-governance",
+    retention_days=None,
+    replaced_by=None,
+    tier="gold",
+)
+class Commits(pa.DataFrameModel):
+    """Who wrote what to the lake and from what, kept by maintenance when the snapshot itself expires."""
+
+    snapshot_id: pl.Int64 = column("Snapshot that the commit made", ge=0)
+    committed_at: pl.Datetime("us") = column("When (UTC)")  # type: ignore[valid-type]
+    run_id: pl.String = column("Run that wrote; empty for what DuckLake did by itself", nullable=True)
+    message: pl.String = column("Asset and partition", nullable=True)
+    provenance: pl.String = column("Asset, code version, partition and inputs, as a JSON object", nullable=True)
+    changes: pl.String = column("What was changed, by number of table, as DuckLake tells it")

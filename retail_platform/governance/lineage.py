@@ -325,6 +325,7 @@ RUN_FACTS: dict[str, dict[str, str]] = {
         "details": "Words of the command, and how many rows it concerned",
         "run_id": "Run that the command started",
     },
+    "governance.commits": dict.fromkeys(TABLES["governance.commits"].polars_schema, "Catalog of the lake"),
     "model.backtest_forecasts": {
         "backtest_id": "Name that the training run gives the version",
         "model": "Name of the model that is being judged",
@@ -347,6 +348,9 @@ RUN_FACTS: dict[str, dict[str, str]] = {
         "threshold": "Setting",
         "measured_at": "Clock of the run",
     },
+    "storage.maintenance": dict.fromkeys(
+        TABLES["storage.maintenance"].polars_schema, "Counted by the maintenance itself"
+    ),
     "monitoring.alerts": {
         "alert_id": "Hash of subject, message and run",
         "raised_at": "Clock of the run",

@@ -30,6 +30,10 @@ class NoLakeError(LakeError):
     """There is no lake yet at the home folder or in the catalog database."""
 
 
+class NoSnapshotError(LakeError):
+    """The lake cannot be read as of this snapshot."""
+
+
 def extension_file(name: str) -> Path:
     """The signed binary of a DuckDB extension inside its installed wheel, so that nothing is downloaded."""
     spec = find_spec(f"duckdb_extension_{name}")
@@ -277,7 +281,9 @@ def _cannot_open(message: str, settings: Settings, at: int | None) -> LakeError:
     if "creating a new DuckLake is explicitly disabled" in message:
         return _no_lake(settings)
     if "No snapshot found" in message:
-        return LakeError(f"there is no snapshot {at} in the lake; `retail-platform lake snapshots` lists those kept")
+        return NoSnapshotError(
+            f"there is no snapshot {at} in the lake; `retail-platform lake snapshots` lists those that can be read"
+        )
     if "DATA_PATH" in message:
         return LakeError(
             f"the lake's files do not lie at {settings.data_location}, where lake.data has them: {message}; set "

@@ -6,6 +6,7 @@ Here: `fsck`, which looks and changes nothing. Not here: the remedy, which depen
 
 import sqlite3
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def fsck(lake: Lakehouse, *, orphans_older_than: timedelta = timedelta(days=1), 
         models = list(_check_models(connection, lake.settings))
     files = DataFiles(lake.settings)
     stored = files.listing()
-    orphans = old_orphans(stored, {*catalogued, *awaiting_removal}, orphans_older_than)
+    orphans = old_orphans(stored, {*catalogued, *awaiting_removal}, datetime.now(UTC) - orphans_older_than)
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         checked = pool.map(
             lambda path: _check_file(files, path, catalogued[path], stored.get(path), deep=deep), catalogued
@@ -114,10 +115,9 @@ def files_awaiting_removal(connection: duckdb.DuckDBPyConnection) -> set[str]:
     return {path for (path,) in rows}
 
 
-def old_orphans(stored: Mapping[str, StoredFile], known: set[str], older_than: timedelta) -> list[str]:
+def old_orphans(stored: Mapping[str, StoredFile], known: AbstractSet[str], before: datetime) -> list[str]:
     """Files that lie there, are not known, and are too old to belong to a write that is under way."""
-    newest = datetime.now(UTC) - older_than
-    return sorted(path for path, file in stored.items() if path not in known and file.modified < newest)
+    return sorted(path for path, file in stored.items() if path not in known and file.modified < before)
 
 
 def _check_catalog(settings: Settings) -> Iterator[Finding]:

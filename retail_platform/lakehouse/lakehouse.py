@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import duckdb
 import polars as pl
@@ -26,6 +27,7 @@ from retail_platform.lakehouse.connection import (
     Connect,
     LakeError,
     NoLakeError,
+    NoSnapshotError,
     Reader,
     confine,
     in_memory,
@@ -39,6 +41,16 @@ from retail_platform.lakehouse.writes import Append, Commit, Provenance, Query, 
 from retail_platform.settings import Settings
 
 _TABLES_OF_LAKE = f"SELECT schema_name || '.' || table_name AS name FROM duckdb_tables() WHERE database_name = '{LAKE}'"
+
+At: TypeAlias = int | datetime
+"""A state of the lake: the number of a snapshot, or a time."""
+
+_COMMITS_OF_SNAPSHOTS = f"""
+    SELECT snapshot_id, snapshot_time::TIMESTAMP AS committed_at, author AS run_id, commit_message AS message,
+           commit_extra_info AS provenance, changes::VARCHAR AS changes
+    FROM ducklake_snapshots('{LAKE}')
+"""
+
 _READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 
@@ -93,12 +105,12 @@ class Lakehouse:
         columns: Sequence[str] | None = None,
         where: str = "",
         parameters: Sequence[Any] = (),
-        at: int | None = None,
+        at: At | None = None,
     ) -> pl.DataFrame:
         """Rows of a table, all or those that satisfy the SQL condition `where` with its `?` parameters."""
         return self.query(_select(table, columns, where), parameters, at=at)
 
-    def query(self, sql: str, parameters: Sequence[Any] = (), *, at: int | None = None) -> pl.DataFrame:
+    def query(self, sql: str, parameters: Sequence[Any] = (), *, at: At | None = None) -> pl.DataFrame:
         """The result of one reading statement, which sees the lake and no other file; tables are named as
         `clean.sales`.
 
@@ -112,9 +124,14 @@ class Lakehouse:
         with _engine_errors():
             if at is None:
                 return self._reader.ask(ask)
-            with self.connection(at=at) as connection:
+            snapshot = self.snapshot_as_of(at)
+            with self.connection(at=snapshot) as connection:
                 confine(connection, self.settings)
-                return ask(connection)
+                try:
+                    return ask(connection)
+                finally:
+                    # One that expired meanwhile may have shown fewer rows than it had.
+                    self.snapshot_as_of(snapshot)
 
     @contextmanager
     def read_batches(
@@ -130,13 +147,60 @@ class Lakehouse:
         """The latest snapshot; every commit makes a new one."""
         return int(self.query(f"SELECT id FROM ducklake_current_snapshot('{LAKE}')").item())
 
-    def snapshots(self) -> pl.DataFrame:
-        """Every snapshot with its time, author, message, provenance and changes, newest first."""
+    def snapshots(self, limit: int | None = None) -> pl.DataFrame:
+        """The snapshots that can be read, or the newest of them, with time (UTC), author, message, provenance and
+        changes, newest first.
+        """
         return self.query(
             "SELECT snapshot_id, snapshot_time::TIMESTAMP AS snapshot_time, author, commit_message, "
             f"commit_extra_info, changes::VARCHAR AS changes FROM ducklake_snapshots('{LAKE}') "
-            "ORDER BY snapshot_id DESC"
+            "ORDER BY snapshot_id DESC LIMIT ?",
+            [limit],
         )
+
+    def snapshot_as_of(self, at: At) -> int:
+        """The snapshot by this number, or the one that was the newest at this time (UTC where it has no zone).
+
+        Raises `NoSnapshotError` where it has expired or never was. A time between two snapshots that are kept may
+        have had another one, since expired; its state is then not known, and no older one is shown in its place.
+        """
+        there = self.snapshots().select("snapshot_id", "snapshot_time").sort("snapshot_id")
+        kept = there["snapshot_id"].to_list()
+        if isinstance(at, datetime):
+            moment = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
+            earlier = there.filter(pl.col("snapshot_time") <= moment)["snapshot_id"].to_list()
+            found = earlier[-1] if earlier else -1
+            known = found in kept and (found == kept[-1] or found + 1 in kept)
+        else:
+            found, known = at, at in kept
+        if known:
+            return int(found)
+        if found > kept[-1]:
+            raise NoSnapshotError(f"there is no snapshot {at} in the lake; the newest is {kept[-1]}")
+        nearest = next(number for number in kept if number > found)
+        state = f"snapshot {at}" if isinstance(at, int) else f"the state of the lake at {at:%Y-%m-%dT%H:%M:%S}"
+        raise NoSnapshotError(
+            f"{state} has expired, or is older than the lake; the next that can be read is snapshot {nearest}. "
+            "`retail-platform lake snapshots` lists them all; lake.snapshot_days says how long they are kept"
+        )
+
+    def commits(self) -> pl.DataFrame:
+        """Every commit that ever was, newest first, in the columns of `governance.commits`, which has those whose
+        snapshots have expired; `expired` says which.
+        """
+        columns = ", ".join(TABLES["governance.commits"].polars_schema)
+
+        def ask(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+            sql = f"SELECT {columns}, false AS expired FROM ({_COMMITS_OF_SNAPSHOTS})"
+            if ddl.lake_columns(connection, "governance.commits"):
+                sql += (
+                    f" UNION ALL SELECT {columns}, true FROM governance.commits"
+                    f" ANTI JOIN ({_COMMITS_OF_SNAPSHOTS}) USING (snapshot_id)"
+                )
+            return connection.execute(f"{sql} ORDER BY snapshot_id DESC").pl()
+
+        with _engine_errors():
+            return self._reader.ask(ask)
 
     def commit(self, writes: Sequence[Write], provenance: Provenance) -> Commit:
         """Carry out all `writes` in one transaction and return what was done.

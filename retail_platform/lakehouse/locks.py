@@ -9,9 +9,13 @@ Readers take no lock.
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from retail_platform.lakehouse.connection import LakeError, psycopg_module
 from retail_platform.settings import Settings
+
+MAINTENANCE = "maintenance"
+"""Lock under which no file is removed: maintenance holds it, and a backup."""
 
 _NAMESPACE = 0x5245_5441  # "RETA": keeps these advisory locks apart from other users of the same database
 
@@ -31,10 +35,15 @@ def table_locks(settings: Settings, tables: Sequence[str]) -> Iterator[None]:
         yield
 
 
+def lock_folder(settings: Settings) -> Path:
+    """Where the lock files of a SQLite catalog lie."""
+    return settings.home / "locks"
+
+
 def _lock_files(settings: Settings, names: Sequence[str], held: ExitStack) -> None:
     from filelock import FileLock, Timeout
 
-    folder = settings.home / "locks"
+    folder = lock_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         try:

@@ -16,6 +16,7 @@ from retail_platform.orchestration.assets.model import beats_seasonal_naive, mod
 from retail_platform.orchestration.assets.monitoring import monitoring_assets
 from retail_platform.orchestration.assets.raw import raw_assets
 from retail_platform.orchestration.assets.sources import source_specs, written_alongside_specs
+from retail_platform.orchestration.assets.storage import lake_is_sound, storage_assets, weekly_maintenance
 from retail_platform.orchestration.checks import table_checks
 from retail_platform.orchestration.io_manager import LakeIOManager
 from retail_platform.orchestration.resources import open_lakehouse
@@ -37,9 +38,11 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
             *model_assets(settings),
             *forecast_assets(settings),
             *monitoring_assets(),
+            *storage_assets(),
         ],
-        asset_checks=[*table_checks(), beats_seasonal_naive, *forecast_checks()],
+        asset_checks=[*table_checks(), beats_seasonal_naive, *forecast_checks(), lake_is_sound],
         sensors=sensors(),
+        schedules=[weekly_maintenance],
         # Starting a process takes longer than most steps: a run is one process, unless shards are to run side by side.
         executor=dg.in_process_executor if settings.forecast.shards == 1 else dg.multiprocess_executor,
         resources={

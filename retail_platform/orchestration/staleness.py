@@ -69,9 +69,9 @@ def last_commits(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> dict[str
     snapshot that it found. A model that too short a history does not allow would else be tried again and again.
     """
     current, shards = lakehouse.snapshot_id(), set(shard_names(lakehouse.settings)) - {WHOLE_PANEL}
-    snapshots = lakehouse.snapshots().filter(pl.col("commit_extra_info").is_not_null())
+    commits = lakehouse.commits().filter(pl.col("provenance").is_not_null())
     found: dict[str, LastCommit] = {}
-    for snapshot_id, text in snapshots.select("snapshot_id", "commit_extra_info").iter_rows():
+    for snapshot_id, text in commits.select("snapshot_id", "provenance").iter_rows():
         provenance = json.loads(text)
         commit = LastCommit(snapshot_id, provenance["code_version"])
         found.setdefault(provenance["asset"], commit)

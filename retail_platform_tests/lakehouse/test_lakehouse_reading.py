@@ -2,6 +2,7 @@
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, timedelta, timezone
 from pathlib import Path
 
 import duckdb
@@ -166,3 +167,36 @@ def test_a_catalog_that_was_replaced_by_another_is_read_anew(sqlite_lake: Lakeho
     shutil.rmtree(home)
     shutil.move(other.settings.home, home)
     assert sqlite_lake.read("shop.sales").height == 3
+
+
+def test_the_lake_can_be_read_as_of_a_time(lake: Lakehouse) -> None:
+    for number in range(3):
+        lake.commit([ReplaceTable(SALES, sales(MONDAY, number))], BY)
+    times = dict(lake.snapshots().select("snapshot_id", "snapshot_time").iter_rows())
+    written = {at: lake.read("shop.sales", at=at)["units"].to_list() for at in (1, 2, 3)}
+    assert written == {1: [0], 2: [1], 3: [2]}
+
+    for number, moment in times.items():
+        if number:
+            assert lake.read("shop.sales", at=moment)["units"].to_list() == written[number]
+    between = times[2] + (times[3] - times[2]) / 2
+    assert lake.read("shop.sales", at=between)["units"].to_list() == written[2]
+    assert lake.read("shop.sales", at=times[3] + timedelta(days=999))["units"].to_list() == written[3]
+    berlin = between.replace(tzinfo=UTC).astimezone(timezone(timedelta(hours=1)))
+    assert lake.read("shop.sales", at=berlin)["units"].to_list() == written[2]
+    with pytest.raises(LakeError, match="older than the lake; the next that can be read is snapshot 0"):
+        lake.read("shop.sales", at=times[0] - timedelta(seconds=1))
+
+
+def test_a_time_whose_state_may_have_expired_shows_no_older_state_in_its_place(sqlite_lake: Lakehouse) -> None:
+    for number in range(4):
+        sqlite_lake.commit([ReplaceTable(SALES, sales(MONDAY, number))], BY)
+    times = dict(sqlite_lake.snapshots().select("snapshot_id", "snapshot_time").iter_rows())
+    with sqlite_lake.connection(read_only=False) as connection:
+        connection.execute("CALL ducklake_expire_snapshots('lake', versions => [2])")
+
+    assert sqlite_lake.read("shop.sales", at=1)["units"].to_list() == [0]
+    with pytest.raises(LakeError, match=r"has expired.*the next that can be read is snapshot 3"):
+        sqlite_lake.read("shop.sales", at=times[2])
+    assert sqlite_lake.read("shop.sales", at=times[3])["units"].to_list() == [2]
+    assert sqlite_lake.snapshots(limit=2)["snapshot_id"].to_list() == [4, 3]
