@@ -78,8 +78,7 @@ def probe(name: str, source: OpenMeteoSource, today: date) -> str:
 
 def check_answer(name: str, source: OpenMeteoSource, answer: Any) -> None:
     """Raise `SourceError` where an answer has not the shape of the interface, or states other units than declared."""
-    units = answer.get("daily_units", {}) if isinstance(answer, dict) else {}
-    daily = answer.get("daily", {}) if isinstance(answer, dict) else {}
+    units, daily = (_part(answer, name) for name in ("daily_units", "daily"))
     days = daily.get("time") or []
     wrong = [
         f"it has no list {variable} of one number per day"
@@ -99,6 +98,11 @@ def check_answer(name: str, source: OpenMeteoSource, answer: Any) -> None:
             f"source {name}: the answer is refused: {'; '.join(wrong)}. Nothing of it was taken; look at the address, "
             "or declare the unit that the service gives, which is then converted"
         )
+
+
+def _part(answer: Any, name: str) -> dict[str, Any]:
+    part = answer.get(name) if isinstance(answer, dict) else None
+    return part if isinstance(part, dict) else {}
 
 
 def rows_of_answer(source: OpenMeteoSource, answer: Mapping[str, Any]) -> Iterator[dict[str, str | None]]:
