@@ -165,7 +165,7 @@ def ingest(
     feeds: Annotated[list[str] | None, typer.Argument(help="Feeds to take in; all where none is named.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Take in what lies in the landing zone. The same content is never taken in twice.
+    """Take in what lies in the landing zone, and what the sources have. The same content is never taken in twice.
 
     Example: retail-platform ingest pos_sales items
     """
