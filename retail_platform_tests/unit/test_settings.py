@@ -173,3 +173,52 @@ def test_object_storage_without_credentials_or_with_some_in_a_file_is_refused(tm
 def test_a_data_location_is_a_whole_path_or_a_bucket(tmp_path: Path, wrong: str) -> None:
     with pytest.raises(SettingsError, match=r"lake\.data"):
         load_settings({"RETAIL_LAKE__DATA": wrong}, tmp_path)
+
+
+TILLS = """
+[sources.tills]
+kind = "postgres"
+feed = "pos_sales"
+address = "postgresql://reader@db.example/tills"
+table = "lines"
+cursor = "posted_at"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ('password = "h1dden"', "password does not belong into the settings; put it into an environment variable"),
+        ('address = "postgresql://reader:h1dden@db.example/tills"', "take it out of the address"),
+        ('address = "postgresql://db.example/tills?password=h1dden"', "take it out of the address"),
+        ('address = "db.example"', "address must be of the form postgresql://"),
+        ('password_variable = "RETAIL_PASSWORD"', "variables that begin with RETAIL_ are settings"),
+        ('password_variable = "h1dden"', "capital letters, digits and _ only"),
+        ('query = "SELECT 1"', "give either table or query"),
+        ('feed = "sale"', "unknown feed sale"),
+        ("columns = { amount = 'x' }", "feed pos_sales has no column amount"),
+        ('kind = "oracle"', "sources.tills: Input tag 'oracle' found"),
+        ("curser = 'x'", "unknown setting sources.tills.curser; did you mean cursor?"),
+        ("[feeds.pos_sales]\ndecimal = ','", "feed pos_sales has a source, whose extracts are in ISO forms"),
+        ("[sources.Tills-2]\nkind = 'fred'\napi_key_variable = 'K'\nseries = {a = {id = 'A', unit = '%'}}", "Tills-2"),
+        ("[sources.e]\nkind = 'fred'\nurl = 'http://fred.example'", "http://fred.example must begin with https://"),
+    ],
+)
+def test_what_a_source_must_not_be_is_refused_with_a_remedy_and_without_the_secret(
+    tmp_path: Path, change: str, words: str
+) -> None:
+    key = change.split(" =", maxsplit=1)[0]
+    kept = [line for line in TILLS.splitlines() if not line.startswith(f"{key} =")]
+    write(tmp_path / "retail.toml", "\n".join([*kept, change]))
+    with pytest.raises(SettingsError) as refused:
+        load_settings({}, tmp_path)
+    assert words in str(refused.value)
+    assert "h1dden" not in str(refused.value)
+
+
+def test_a_source_that_is_whole_is_accepted(tmp_path: Path) -> None:
+    write(tmp_path / "retail.toml", TILLS)
+    settings = load_settings({}, tmp_path)
+    assert list(settings.sources_of("pos_sales")) == ["tills"]
+    assert settings.sources_of("weather") == {}
+    assert settings.sources["tills"].required

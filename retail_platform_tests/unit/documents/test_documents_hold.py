@@ -37,6 +37,16 @@ def test_the_settings_that_the_readme_shows_are_accepted() -> None:
     assert Settings.model_validate(tomllib.loads(block[1])).forecast.item_level == "category"
 
 
+def test_the_sources_that_the_page_shows_are_accepted() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "sources.md").read_text(encoding="utf-8"), re.DOTALL)
+    sources = Settings.model_validate(tomllib.loads("\n".join(blocks))).sources
+    assert {name: source.kind for name, source in sources.items()} == {
+        "tills": "postgres",
+        "weather": "open_meteo",
+        "economy": "fred",
+    }
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_path_into_the_code_that_a_page_names_exists(page: Path) -> None:
     rooms = "|".join(folder.name for folder in (ROOT / "retail_platform").iterdir() if folder.is_dir())
