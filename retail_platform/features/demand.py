@@ -54,10 +54,12 @@ def build_demand_panel(
     weather: pl.DataFrame | None = None,
     economic_indicators: pl.DataFrame | None = None,
     inventory: Frame | None = None,
+    late_stores: pl.DataFrame | None = None,
 ) -> DemandPanel:
     """Build the demand panel of one shard from frames of the clean tables.
 
-    `last_date` is the last day whose sales are known (over all stores); later rows of `sales` are not read. A series
+    `last_date` is the last day whose sales are known (over all stores); later rows of `sales` are not read. Of
+    `late_stores` (store_id, known_until) the units of later days are not known, and null. A series
     is forecast if it sold on at least `minimum_selling_days` of the 182 days to `last_date`, its category is not
     excluded and its store has not closed. At the levels category and department `item_id` is the name of the node,
     and a node's price and promotion are means over its items. A category of several departments belongs to the one
@@ -76,9 +78,11 @@ def build_demand_panel(
         _on_series(daily.lazy(), series).select(*_KEY, "quantity", "amount", "paid_quantity"), on=_KEY, how="left"
     )
     panel = panel.sort(_KEY)
-    known = pl.col("date") <= last_date
     units = pl.col("quantity").fill_null(0).clip(lower_bound=0).cast(pl.Float32)
-    panel = panel.with_columns(units=pl.when(known).then(units))
+    known_until = _known_until(series, late_stores, last_date)
+    panel = panel.join(known_until, on="series", how="left", maintain_order="left").with_columns(
+        units=pl.when(pl.col("date") <= pl.col("known_until")).then(units)
+    )
     panel = _with_prices(panel, prices, members, series, last_date)
     panel = _with_promotions(panel, promotions, members, series)
     panel = _with_stock(panel, inventory, members, series)
@@ -205,6 +209,14 @@ def _chosen(candidates: pl.DataFrame, nodes: pl.DataFrame, stores: pl.DataFrame)
         .join(stores.select("store_id", "region"), on="store_id", how="left")
         .sort("store_id", "item_id")
         .with_row_index("series")
+    )
+
+
+def _known_until(series: pl.DataFrame, late_stores: pl.DataFrame | None, last_date: date) -> pl.DataFrame:
+    if late_stores is None:
+        return series.select("series", known_until=pl.lit(last_date))
+    return series.join(late_stores, on="store_id", how="left").select(
+        "series", pl.col("known_until").fill_null(last_date)
     )
 
 

@@ -18,12 +18,14 @@ _OBSERVED = pl.col("observed")
 
 
 def build_history(demand: pl.DataFrame) -> pl.DataFrame:
-    """Compute features.demand_history from a frame of features.demand: one row per series and known day.
+    """Compute features.demand_history from a frame of features.demand: one row per series and day up to the last one
+    whose sales are known.
 
-    Days on which the item was out of stock without a sale, or not listed, are missing from every statistic of units.
-    A row depends on no day after its as-of date.
+    Days on which the item was out of stock without a sale, or not listed, and days whose sales have not arrived from
+    the store, are missing from every statistic of units. A row depends on no day after its as-of date.
     """
-    known = demand.filter(pl.col("units").is_not_null()).sort("store_id", "item_id", "date")
+    last_known = demand.select(pl.col("date").filter(pl.col("units").is_not_null()).max()).item()
+    known = demand.filter(pl.col("date") <= last_known).sort("store_id", "item_id", "date")
     panel = known.select(
         "units",
         "on_promotion",
@@ -95,7 +97,8 @@ def _weekday_means(panel: pl.DataFrame) -> pl.DataFrame:
 def _department_mean(known: pl.DataFrame) -> pl.DataFrame:
     """Units of the store's department per day, averaged over 28 days."""
     keys = ["store_id", "department", "date"]
-    total = known.group_by(keys).agg(total=pl.col("units").sum()).sort(keys)
+    units = pl.col("units")
+    total = known.group_by(keys).agg(total=pl.when(units.count() > 0).then(units.sum())).sort(keys)
     mean = total.select(
         *keys, store_department_mean_28=_rolling_mean(pl.col("total"), 28).over("store_id", "department")
     )

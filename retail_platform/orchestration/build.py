@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from retail_platform.orchestration.assets.clean import clean_assets
-from retail_platform.orchestration.assets.features import feature_assets
+from retail_platform.orchestration.assets.features import every_store_delivered, feature_assets
 from retail_platform.orchestration.assets.forecast import forecast_assets, forecast_checks
 from retail_platform.orchestration.assets.model import beats_seasonal_naive, model_assets
 from retail_platform.orchestration.assets.monitoring import monitoring_assets
@@ -40,7 +40,7 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
             *monitoring_assets(),
             *storage_assets(),
         ],
-        asset_checks=[*table_checks(), beats_seasonal_naive, *forecast_checks(), lake_is_sound],
+        asset_checks=[*table_checks(), every_store_delivered, beats_seasonal_naive, *forecast_checks(), lake_is_sound],
         sensors=sensors(),
         schedules=[weekly_maintenance],
         # Starting a process takes longer than most steps: a run is one process, unless shards are to run side by side.

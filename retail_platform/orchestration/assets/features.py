@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -10,6 +11,7 @@ import polars as pl
 
 from retail_platform.features.demand import build_demand_panel
 from retail_platform.features.history import build_history
+from retail_platform.features.reporting import READ_DAYS, last_reported_day, late_stores
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.automation import refresh_on_new_data, refresh_once_there_is
 from retail_platform.orchestration.partitions import WHOLE_PANEL, on_every_day, shard_of_run, shards
@@ -18,11 +20,13 @@ from retail_platform.settings import Settings
 
 OPTIONAL_TABLES = ("items", "stores", "prices", "promotions", "calendar", "weather", "economic_indicators", "inventory")
 
+_SHOWN_STORES = 20
+
 
 def forecast_version(settings: Settings) -> str:
     """Code version of everything that the forecast settings shape: other settings, other version."""
     text = json.dumps([settings.forecast.model_dump(mode="json"), settings.country], sort_keys=True)
-    return f"1-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"2-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -42,13 +46,18 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult[pl.DataFrame]:
         tables = {name: lakehouse.read(f"clean.{name}") for name in OPTIONAL_TABLES}
+        missing = [name for name, frame in tables.items() if frame.is_empty()]
+        selling_days = read_selling_days(lakehouse)
+        last_day = last_known_day(lakehouse, selling_days)
+        late = late_stores(selling_days, last_day)
         panel = build_demand_panel(
             _daily_sales(lakehouse),
             tables.pop("items"),
             tables.pop("stores"),
-            last_date=last_known_day(lakehouse),
+            last_date=last_day,
             settings=settings.forecast,
             shard=shard_of_run(context),
+            late_stores=late,
             **{name: None if frame.is_empty() else frame for name, frame in tables.items()},
         )
         # A shard may be empty, since stores are cut into shards by their names; the whole may not.
@@ -58,7 +67,8 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 f"{_reasons(panel.series)}; lower forecast.minimum_selling_days or look at clean.items",
                 allow_retries=False,
             )
-        return dg.MaterializeResult(value=panel.frame, metadata=_panel_metadata(panel.series, lakehouse, settings))
+        facts = _panel_metadata(panel.series, missing, settings) | _reporting(selling_days, last_day, late)
+        return dg.MaterializeResult(value=panel.frame, metadata=facts)
 
     @dg.asset(
         **asset_facts("features.demand_history", code_version=version),
@@ -73,16 +83,44 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     return [demand, demand_history]
 
 
-def last_known_day(lakehouse: Lakehouse) -> date:
-    """The last business day with sales, which every forecast starts from; raises `dg.Failure` without any."""
-    day = lakehouse.query("SELECT max(business_date) FROM clean.sales").item()
+@dg.asset_check(
+    asset=["features", "demand"],
+    description="Every store that sells daily has delivered its sales up to the last known day, and no sales are dated "
+    "ahead of it. Days that have not arrived are unknown in the panel, not zero.",
+)
+def every_store_delivered(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.AssetCheckResult:
+    selling_days = read_selling_days(lakehouse)
+    last_day = last_known_day(lakehouse, selling_days)
+    late = late_stores(selling_days, last_day)
+    ahead = selling_days.filter(pl.col("business_date") > last_day)
+    return dg.AssetCheckResult(
+        passed=late.is_empty() and ahead.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=_reporting(selling_days, last_day, late),
+    )
+
+
+def read_selling_days(lakehouse: Lakehouse) -> pl.DataFrame:
+    """Stores and the days on which they sold, as far back as tells which of them are late."""
+    return lakehouse.query(
+        "SELECT DISTINCT store_id, business_date FROM clean.sales "
+        f"WHERE business_date > (SELECT max(business_date) FROM clean.sales) - {READ_DAYS}"
+    )
+
+
+def last_known_day(lakehouse: Lakehouse, selling_days: pl.DataFrame | None = None) -> date:
+    """The last business day of which enough stores have delivered their sales, which every forecast starts from.
+
+    Raises `dg.Failure` where there are no sales.
+    """
+    day = last_reported_day(read_selling_days(lakehouse) if selling_days is None else selling_days)
     if day is None:
         raise dg.Failure(
             "clean.sales is empty, so that there is nothing to forecast; drop point-of-sale files into "
             f"{lakehouse.settings.landing / 'pos_sales'} and materialize the groups raw and clean",
             allow_retries=False,
         )
-    return date.fromisoformat(str(day))
+    return day
 
 
 def _daily_sales(lakehouse: Lakehouse) -> pl.DataFrame:
@@ -93,7 +131,23 @@ def _daily_sales(lakehouse: Lakehouse) -> pl.DataFrame:
     )
 
 
-def _panel_metadata(panel_series: pl.DataFrame, lakehouse: Lakehouse, settings: Settings) -> dict[str, Any]:
+def _reporting(selling_days: pl.DataFrame, last_day: date, late: pl.DataFrame) -> dict[str, Any]:
+    """The last known day, the stores that are behind it, and what is dated ahead of it."""
+    facts: dict[str, Any] = {"last_known_day": str(last_day)}
+    if late.height:
+        facts["late_stores"] = {store: f"known until {day}" for store, day in late.head(_SHOWN_STORES).iter_rows()}
+        facts["late_stores_count"] = late.height
+    ahead = selling_days.filter(pl.col("business_date") > last_day)
+    if ahead.height:
+        latest = ahead.select(pl.col("business_date").max()).item()
+        facts["sales_not_used_yet"] = (
+            f"{ahead['store_id'].n_unique()} stores have sales after {last_day}, up to {latest}; they are used once "
+            "at least half of the usual number of stores has"
+        )
+    return facts
+
+
+def _panel_metadata(panel_series: pl.DataFrame, missing: Sequence[str], settings: Settings) -> dict[str, Any]:
     left_out = panel_series.filter(pl.col("reason").is_not_null())
     rule = settings.forecast
     facts: dict[str, Any] = {
@@ -103,7 +157,6 @@ def _panel_metadata(panel_series: pl.DataFrame, lakehouse: Lakehouse, settings: 
         "reasons_left_out": _reasons(panel_series),
         "rule": f"a series is forecast if it sold on at least {rule.minimum_selling_days} of its last 182 days",
     }
-    missing = [name for name in OPTIONAL_TABLES if lakehouse.read(f"clean.{name}", where="true LIMIT 1").is_empty()]
     if missing:
         facts["missing"] = f"computed without {', '.join(missing)}"
     return facts

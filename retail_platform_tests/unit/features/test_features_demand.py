@@ -64,6 +64,16 @@ def test_a_series_is_dense_from_its_first_sale_to_the_end_of_the_horizon() -> No
     assert frame["units"].to_list() == [2.0, 0, 0, 0, 0, 0, 1.0, *[0.0] * 22, *[None] * 7]
 
 
+def test_days_that_a_late_store_has_not_delivered_are_unknown_and_not_zero() -> None:
+    late = pl.DataFrame({"store_id": ["S2"], "known_until": [day(29)]})
+    lines = pl.concat(
+        [EVERY_DAY, EVERY_DAY.filter(pl.col("business_date") <= day(29)).with_columns(store_id=pl.lit("S2"))]
+    )
+    panel = build(lines, late_stores=late).frame.filter(pl.col("date") <= LAST)
+    assert panel.filter(pl.col("store_id") == "S1")["units"].to_list() == [2.0] * 31
+    assert panel.filter(pl.col("store_id") == "S2")["units"].to_list() == [2.0] * 29 + [None] * 2
+
+
 def test_returns_are_netted_and_a_day_of_more_returns_than_sales_counts_as_zero() -> None:
     panel = build(
         sales((day(1), "S1", "apple", 5, 5), (day(1), "S1", "apple", -2, -2), (day(2), "S1", "apple", -3, -3))

@@ -81,3 +81,14 @@ def test_price_statistics_are_as_of() -> None:
     assert history["price_max"].to_list() == [2, 4, 4, 4]
     assert history["price_last"].to_list() == [2, 4, 4, 3]
     assert history["price_mean_28"].to_list() == [2, 3, 3, 3]
+
+
+def test_days_that_have_not_arrived_are_missing_and_leave_the_series_in_place() -> None:
+    panel = demand_panel({("S1", "I1"): [3.0] * 20, ("S2", "I1"): [5.0] * 20}, ahead=3)
+    late = (pl.col("store_id") == "S2") & (pl.col("date") >= START + timedelta(days=18))
+    history = build_history(panel.with_columns(units=pl.when(~late).then("units")))
+    rows = history.filter(pl.col("as_of_date") == START + timedelta(days=19)).sort("store_id")
+    assert rows["units_lag_0"].to_list() == [3.0, None]
+    assert rows["units_lag_2"].to_list() == [3.0, 5.0]
+    assert rows["mean_7"].to_list() == [3.0, 5.0]
+    assert rows["store_department_mean_28"].to_list() == [3.0, 5.0]
