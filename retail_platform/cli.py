@@ -167,8 +167,12 @@ def ingest(
 ) -> None:
     """Take in what lies in the landing zone, and what the sources have. The same content is never taken in twice.
 
+    A file that still grows is left for the next time; every file that was left out is listed with the reason.
+
     Example: retail-platform ingest pos_sales items
     """
+    import polars as pl
+
     from retail_platform.contracts import FEEDS
     from retail_platform.orchestration.runner import materialize
 
@@ -178,13 +182,18 @@ def ingest(
     settings = prepared_settings()
     lakehouse = lakehouse_of(settings)
     lakehouse.prepare()
-    before = lakehouse.read("raw.ingested_files", columns=["file_id"])
+    before = {name: lakehouse.read(name, columns=["run_id"]) for name in ("raw.ingested_files", "raw.files_left_out")}
     selection = " or ".join(f'key:"{FEEDS[name].raw_table.replace(".", "/")}"' for name in feeds or FEEDS)
     with progress("Taking in landing files") as say:
         materialize(settings, selection, None, None, say)
-    after = lakehouse.read("raw.ingested_files", columns=["file_id", "feed", "file_name", "rows", "status"])
-    new = after.join(before, on="file_id", how="anti").drop("file_id")
-    print_frame(new, as_json=as_json, empty="no new file in the landing zone")
+    new = lakehouse.query(
+        """
+        SELECT feed, file_name, rows, status, NULL AS reason, run_id FROM raw.ingested_files
+        UNION ALL SELECT feed, file_name, NULL, outcome, reason, run_id FROM raw.files_left_out
+        ORDER BY ALL
+        """
+    ).join(pl.concat(before.values()), on="run_id", how="anti")
+    print_frame(new.drop("run_id"), as_json=as_json, empty="no new file in the landing zone")
 
 
 @app.command()

@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from retail_platform.contracts.feeds import FEEDS, Feed
+from retail_platform.contracts.feeds import FEEDS, Feed, problems_of_extra_columns
 from retail_platform.contracts.time_zones import is_time_zone
 
 ENVIRONMENT_PREFIX = "RETAIL_"
@@ -71,6 +71,10 @@ class FeedSettings(_Settings):
     tolerated_rejects: int = Field(
         default=20, ge=0, description="So many rejected rows of a day never exceed the budget, whatever their share"
     )
+    encoding: str = Field(default="utf-8", description="Of CSV and JSON Lines, such as utf-16, latin-1 or cp1252")
+    extra_columns: dict[str, Literal["text"]] = Field(
+        default={}, description="Columns beyond docs/feeds.md that the raw table takes in as well, as text"
+    )
     decimal: Literal[".", ","] = Field(default=".", description="Decimal sign of numbers")
     thousands: Literal["", ".", ",", " ", "'", "\u2019", "\u00a0", "\u202f"] = Field(
         default="", description="Sign that may stand between groups of three digits"
@@ -95,6 +99,17 @@ class FeedSettings(_Settings):
         if self.decimal == self.thousands:
             raise ValueError(f"decimal and thousands are both {self.decimal!r}; they must differ")
         return self
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str) -> str:
+        try:
+            b"".decode(encoding)
+        except LookupError:
+            raise ValueError(
+                f"there is no text encoding {encoding}; known are utf-8, utf-16, latin-1, cp1252 ..."
+            ) from None
+        return encoding
 
     @field_validator("date_format")
     @classmethod
@@ -126,6 +141,19 @@ def _checked_format(value: str, parts: tuple[tuple[str, ...], ...]) -> str:
     if wrong:
         raise ValueError(f"{value!r}: {'; '.join(wrong)}")
     return value
+
+
+class IntakeSettings(_Settings):
+    """What a landing file may be, so that no file harms the others. A file beyond a limit is refused."""
+
+    quiet_seconds: float = Field(default=2, ge=0, description="A file written to since then is left until it is quiet")
+    max_file_bytes: int = Field(default=50 * 1024**3, ge=1)
+    max_expanded_bytes: int = Field(default=100 * 1024**3, ge=1, description="Of what a file holds, unpacked")
+    max_expansion_ratio: float = Field(default=300, ge=1, description="Unpacked to packed, beyond the first 64 MB")
+    max_rows: int = Field(default=1_000_000_000, ge=1)
+    max_columns: int = Field(default=10_000, ge=1)
+    max_memory_bytes: int = Field(default=4 * 1024**3, ge=256 * 1024**2, description="Of the process that reads files")
+    max_seconds: float = Field(default=3600, gt=0, description="For reading one file")
 
 
 class LakeSettings(_Settings):
@@ -419,6 +447,7 @@ class Settings(_Settings):
     s3_session_token: SecretStr | None = None
     feeds: dict[str, FeedSettings] = {}
     sources: dict[str, Source] = Field(default={}, description="Systems that are asked for data, by a name of yours")
+    intake: IntakeSettings = IntakeSettings()
     lake: LakeSettings = LakeSettings()
     forecast: ForecastSettings = ForecastSettings()
     replenishment: ReplenishmentSettings = ReplenishmentSettings()
@@ -436,7 +465,8 @@ class Settings(_Settings):
     def _known_feeds(cls, feeds: dict[str, FeedSettings]) -> dict[str, FeedSettings]:
         wrong = [f"unknown feed {name}; known are {', '.join(FEEDS)}" for name in feeds if name not in FEEDS]
         for name, feed in feeds.items():
-            known = FEEDS[name].column_names if name in FEEDS else feed.columns
+            known = [*FEEDS[name].column_names, *feed.extra_columns] if name in FEEDS else list(feed.columns)
+            wrong += [f"feed {name}: {problem}" for problem in problems_of_extra_columns(name, feed.extra_columns)]
             extra = [c for c in feed.columns if c not in known]
             wrong += [f"feed {name} has no column {c}; it has {', '.join(known)}" for c in extra]
             if feed.business_date_from and name in FEEDS:

@@ -8,8 +8,12 @@ from uuid import uuid4
 
 import pytest
 
+# A test's files are complete as soon as it has written them; commands that tests start inherit this.
+os.environ.setdefault("RETAIL_INTAKE__QUIET_SECONDS", "0")
+
 from retail_platform.lakehouse import Lakehouse
-from retail_platform.settings import LakeSettings, Settings
+from retail_platform.settings import IntakeSettings, LakeSettings, Settings
+from retail_platform_tests.landing import ReadLandingFile, reading
 
 pytest_plugins = ("retail_platform_tests.simulated_retailer",)
 
@@ -29,7 +33,11 @@ def pytest_configure() -> None:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings whose home is a new folder and whose catalog is SQLite."""
-    return Settings(home=tmp_path / "home", lake=LakeSettings(memory_limit="1GB", lock_timeout_seconds=60))
+    return Settings(
+        home=tmp_path / "home",
+        intake=IntakeSettings(quiet_seconds=0),
+        lake=LakeSettings(memory_limit="1GB", lock_timeout_seconds=60),
+    )
 
 
 @pytest.fixture(params=CATALOGS)
@@ -78,3 +86,10 @@ def postgres_server() -> Iterator[object]:
         pytest.skip(missing)
     with running_postgres(binaries) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def read_landing_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReadLandingFile]:
+    """Reads landing files without a lake, all of the session in one child process."""
+    with reading(tmp_path_factory.mktemp("spool"), IntakeSettings()) as read:
+        yield read

@@ -27,6 +27,7 @@ SIMULATION = SimulationParameters(stores=4, items=9, days=130, start_date=FIRST_
 
 SMALL = {
     "RETAIL_START_DATE": str(FIRST_DAY),
+    "RETAIL_INTAKE__QUIET_SECONDS": "0",
     "RETAIL_LAKE__MEMORY_LIMIT": "1GB",
     "RETAIL_LAKE__LOCK_TIMEOUT_SECONDS": "60",
     "RETAIL_FORECAST__TREES": "20",

@@ -43,11 +43,13 @@ Each feed has a folder of its own in the landing zone, by default `.retail/landi
 ```
 
 - Files that have not been seen yet are taken in, in the order of their names. A file is known by its content: the same
-  content under another name is not taken in again, and new content under an old name is.
+  content under another name is not taken in again, which the run says, and new content under an old name is.
 - A file may hold any days, in any order.
-- Give a file its final name only when it is complete: write it as `.sales.csv` (names that begin with a dot are passed
-  over) and rename it.
-- Symbolic links and files with other endings are not taken in; the run lists them with the reason.
+- A file is taken in when it is quiet: `intake.quiet_seconds` (2 by default) after it was last written to. One that
+  still changes is left, and asked for again. Better still, give a file its final name only when it is complete: write
+  it as `.sales.csv` (names that begin with a dot are passed over) and rename it.
+- Symbolic links, pipes and files with other endings are not taken in. Every file that was left out stands in
+  `raw.files_left_out` with the reason; `retail-platform ingest` lists them.
 
 ## How files are written
 
@@ -55,8 +57,9 @@ Each feed has a folder of its own in the landing zone, by default `.retail/landi
 | --- | --- |
 | CSV | ending `.csv`, or `.csv.gz` compressed with gzip; a header with the column names, in any order |
 | CSV fields | between commas; in `"` where they hold a comma, a quotation mark (doubled) or a line break |
+| JSON Lines | ending `.jsonl` or `.ndjson`, with `.gz` where compressed; one object per line, keys as the columns |
 | Parquet | ending `.parquet`; columns of text, numbers, dates or times |
-| encoding | UTF-8, with or without byte order mark |
+| encoding of text | UTF-8, with or without byte order mark; another by setting |
 | date | `2017-03-01`; a time after it is left out, and counted |
 | date and time | `2017-03-01T18:22:05`, or with a blank for the T; fractions of a second optional; no time zone |
 | number | point as the decimal sign, no thousands separator: `1234.5` |
@@ -66,7 +69,7 @@ Each feed has a folder of its own in the landing zone, by default `.retail/landi
 Blanks around a value are removed, and counted. Nothing else is repaired, and nothing guessed: `03/04/2017` is no date
 here, and `1,5` no number.
 
-## Other column names and delimiters
+## Other column names, delimiters and encodings
 
 Where your files differ, say so in `retail.toml` instead of rewriting the files. To the left stands the name on this
 page, to the right the one in the files:
@@ -74,13 +77,26 @@ page, to the right the one in the files:
 ```toml
 [feeds.pos_sales]
 delimiter = ";"
+encoding = "cp1252"                  # utf-16, latin-1 ...
 
 [feeds.pos_sales.columns]
 business_date = "trading_day"
 item_id = "sku"
+
+[feeds.pos_sales.extra_columns]
+till = "text"                        # a column that this page does not know
 ```
 
-Columns that this page does not know are not taken in; the run lists them. Optional columns may be absent.
+Optional columns may be absent. Columns that this page does not know are not taken in, and the run lists them, unless
+`extra_columns` admits them: then the raw table has them too, as text, and the version of the feed's contract, which
+stands beside each feed below and with every file in `raw.ingested_files`, names them (`1.0+till`).
+
+## When columns change
+
+The columns of every file are kept with it in the ledger and compared, before anything is written, with this page and
+with the last file of the feed. A column that is gone, has probably been renamed, has become text, or of which no value
+can be read is an alert in `monitoring.alerts`; a new column and another order are notes of the run. Each says what to
+do. A file without a required column is refused.
 
 ## Other numbers, dates and clocks
 
@@ -109,8 +125,11 @@ business_date_from = "sold_at"
 ## What happens to bad input
 
 - **A broken file** is refused as a whole, and the run names it with the problem and the remedy: a required column is
-  missing, a column name stands twice, a row has more or fewer fields than the header, the text is not UTF-8, the
-  file is cut off. The other files are taken in. Mend the file and land it again.
+  missing, a column name stands twice, a row has more or fewer fields than the header, the text is not of its encoding
+  or holds NUL characters, the file is cut off, or is larger, once it is unpacked, than `intake` in the settings allows.
+  The other files are taken in. Mend the file and land it again.
+- **A file that harms its reader** is a broken file too: files are copied under a name of our own and parsed in a
+  process of their own, with limits on memory, time and size.
 - **An empty file**, or one with a header only, is noted as empty.
 - **A bad row** does not stop the others. It is kept whole in `quarantine.rejected_rows` with every reason, such as
   `quantity: 'abc' is not a number` or `store_id: 'X9' is not in clean.stores`. Stores and items are looked up only once
@@ -135,8 +154,9 @@ Every table of the lake. This page is written from the contracts (`retail_platfo
 
     python -m retail_platform.contracts.documents tables > docs/tables.md
 
-The asset `clean/sales` writes the table `clean.sales`, and so on. Four tables are written by several assets, each
-together with its own rows: the ledger by every raw table, the quarantine by every clean one, the alerts by forecasts.
+The asset `clean/sales` writes the table `clean.sales`, and so on. Some tables are written by several assets, each
+together with its own rows: the ledger and the files left out by every raw table, the quarantine by every clean one,
+the alerts by raw tables and forecasts.
 
 *Written* says what a write does to the rows that are there: it replaces all of them, replaces those with the same
 values in the columns named, or leaves them and appends. The columns, with types, units and rules, are on the asset's
@@ -172,7 +192,7 @@ def _feed_section(feed: Feed) -> str:
 
 {feed.description}
 
-Becomes `{feed.clean_table}`. Key of a row: {key}. Owner: {feed.owner}.
+Becomes `{feed.clean_table}`. Key of a row: {key}. Owner: {feed.owner}. Version: {feed.version}.
 
 | column | type | unit | required | description |
 | --- | --- | --- | --- | --- |

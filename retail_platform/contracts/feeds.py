@@ -5,6 +5,8 @@ may lack them. The raw tables and `docs/feeds.md` derive from this list. Not her
 (`sources/`), and what a *good* row is (the contracts of the clean tables).
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandera.polars as pa
@@ -28,7 +30,11 @@ class FeedColumn:
 
 @dataclass(frozen=True)
 class Feed:
-    """A kind of file in the landing zone. `date_column` sets the partition a row belongs to, where one does."""
+    """A kind of file in the landing zone. `date_column` sets the partition a row belongs to, where one does.
+
+    `version` is that of the columns: the first number changes when files that were good no longer are, the second when
+    more is accepted than before.
+    """
 
     name: str
     description: str
@@ -37,6 +43,7 @@ class Feed:
     source_system: str
     date_column: str | None = None
     required: bool = False
+    version: str = "1.0"
 
     @property
     def raw_table(self) -> str:
@@ -230,31 +237,53 @@ class _Provenance(pa.DataFrameModel):
     ingested_at: pl.Datetime("us") = column("When the row was taken in (UTC)")  # type: ignore[valid-type]
 
 
-def _raw_table(feed: Feed) -> Table:
-    """The bronze table of a feed: its columns as text, as received, plus provenance."""
+def contract_version(feed: Feed, extra_columns: Iterable[str] = ()) -> str:
+    """The version of a feed's contract as it is in force: that of its columns, and the columns admitted by setting."""
+    return "+".join([feed.version, *sorted(extra_columns)])
+
+
+def problems_of_extra_columns(feed: str, extra_columns: Iterable[str]) -> list[str]:
+    """Why columns cannot be admitted beside those of a feed, in words."""
+    taken = {*PROVENANCE_COLUMNS, *(FEEDS[feed].column_names if feed in FEEDS else ())}
+    return [
+        f"column {name} is there already, and cannot be an extra column"
+        if name in taken
+        else f"extra column {name!r} must have a plain name (small letters, digits, _); its name in the files goes "
+        "under columns"
+        for name in extra_columns
+        if name in taken or not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name)
+    ]
+
+
+def raw_table(feed: Feed, extra_columns: Iterable[str] = ()) -> Table:
+    """The bronze table of a feed: provenance, and its columns and the extra ones as text, as received."""
+    extra = [FeedColumn(name, _TEXT, "Admitted by setting") for name in extra_columns]
+    if feed.raw_table in TABLES and not extra:
+        return TABLES[feed.raw_table]
     annotations: dict[str, object] = {}
     fields: dict[str, object] = {"__module__": __name__}
-    for c in feed.columns:
+    for c in [*feed.columns, *extra]:
         annotations[c.name] = pl.String
         fields[c.name] = column(
             f"{c.description} (text as received)", unit=c.unit, classification=c.classification, nullable=True
         )
     fields["__annotations__"] = annotations
     fields["__doc__"] = f"As received, never altered: {feed.description}"
-    model = type(f"Raw_{feed.name}", (_Provenance,), fields)
-    register = table(
+    return Table(
         feed.raw_table,
+        model=type(f"Raw_{feed.name}", (_Provenance,), fields),
         grain=("file_id", "row_number"),
         owner=feed.owner,
+        description=str(fields["__doc__"]),
         retention_days=None,
         replaced_by=None,
         tier="bronze",
+        may_have_more_columns=True,
     )
-    register(model)
-    return TABLES[feed.raw_table]
 
 
-RAW_TABLES: dict[str, Table] = {name: _raw_table(feed) for name, feed in FEEDS.items()}
+RAW_TABLES: dict[str, Table] = {name: raw_table(feed) for name, feed in FEEDS.items()}
+TABLES.update({raw.name: raw for raw in RAW_TABLES.values()})
 
 
 @table(
@@ -283,3 +312,34 @@ class IngestedFiles(pa.DataFrameModel):
     source: pl.String = column("Source (a name in the settings) that the file is an extract of", nullable=True)
     extracted_after: pl.String = column("Position in the source after which the extract begins", nullable=True)
     extracted_to: pl.String = column("Position in the source to which the extract reaches", nullable=True)
+    contract_version: pl.String = column("Version of the feed's contract by which it was taken in", nullable=True)
+    file_columns: pl.String = column("The file's format and its columns with their types, as JSON", nullable=True)
+
+
+@table(
+    "raw.files_left_out",
+    grain=("feed", "file_name", "seen_at"),
+    owner="team:data-engineering",
+    retention_days=None,
+    replaced_by=None,
+    tier="bronze",
+)
+class FilesLeftOut(pa.DataFrameModel):
+    """Files of the landing zone that were not taken in, each with the reason; a row is added whenever the file or the
+    reason has changed since the last look."""
+
+    feed: pl.String = column("Feed in whose folder it lies", isin=list(FEEDS))
+    file_name: pl.String = column("Path below the landing zone's feed folder")
+    outcome: pl.String = column(
+        "refused: cannot be read as its feed; repeated: its content was taken in before under another name; "
+        "ignored: not a file that is looked into; growing: not yet complete",
+        isin=["refused", "repeated", "ignored", "growing"],
+    )
+    reason: pl.String = column("What is wrong, and the remedy")
+    file_id: pl.String = column("SHA-256 of the file's content, where it was read", nullable=True)
+    bytes: pl.Int64 = column("Size of the file", unit="bytes", ge=0, nullable=True)
+    file_modified_at: pl.Datetime("us") = column(  # type: ignore[valid-type]
+        "Modification time of the file (UTC)", nullable=True
+    )
+    run_id: pl.String = column("Run that left it out")
+    seen_at: pl.Datetime("us") = column("When it was looked at (UTC)")  # type: ignore[valid-type]

@@ -73,6 +73,7 @@ class Table:
 
     `grain` are the columns that together name one row. `replaced_by` names the columns whose values select the
     slice that a write replaces; empty means that the whole table is replaced, `None` that rows are appended.
+    Where a table `may_have_more_columns`, columns that were admitted to the lake before stay, and are null in new rows.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Table:
     replaced_by: tuple[str, ...] | None
     rules: tuple[RowRule, ...] = ()
     tier: Literal["bronze", "silver", "gold"] = "silver"
+    may_have_more_columns: bool = False
     schema: pa.DataFrameSchema = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -112,7 +112,11 @@ def evolution(table: Table, current: dict[str, LakeColumn]) -> Evolution:
     alter = f"ALTER TABLE {qualified(table.name)}"
     statements, changes, refused = [], [], []
     wanted = {c.name: c for c in table.columns}
-    refused += [f"column {name} stands in the lake and not in the contract" for name in current if name not in wanted]
+    refused += [
+        f"column {name} stands in the lake and not in the contract"
+        for name, present in current.items()
+        if name not in wanted and not (table.may_have_more_columns and present.nullable)
+    ]
     for name, spec in wanted.items():
         wanted_type, present = duckdb_type(spec.dtype), current.get(name)
         if present is None:

@@ -33,7 +33,6 @@ from retail_platform.lakehouse.connection import (
     in_memory,
     is_conflict,
     open_lake,
-    text,
 )
 from retail_platform.lakehouse.durability import data_files, sync_files
 from retail_platform.lakehouse.locks import table_locks
@@ -312,7 +311,7 @@ def _repeatable(write: Write, spool: Path) -> Write:
     with pq.ParquetWriter(spool, write.rows.schema, compression="lz4") as writer:
         for batch in write.rows:
             writer.write_batch(batch)
-    return type(write)(write.table, Query(f"FROM read_parquet({text(str(spool))})"))
+    return type(write)(write.table, Query.of_parquet(spool))
 
 
 def _create_missing(connection: duckdb.DuckDBPyConnection, tables: Iterable[Table]) -> None:

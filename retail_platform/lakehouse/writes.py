@@ -4,9 +4,11 @@ Here: the vocabulary. How a list of writes becomes one transaction is in `lakeho
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import TypeAlias
 
 import polars as pl
@@ -22,6 +24,13 @@ class Query:
     """Rows that the lake's own engine computes, such as a statement over Parquet files or other tables."""
 
     sql: str
+
+    @classmethod
+    def of_parquet(cls, path: Path) -> "Query":
+        """The rows of one Parquet file of ours, whatever characters its path has."""
+        # DuckDB takes *, ? and [ for a pattern, unless they stand in brackets.
+        literal = re.sub(r"([*?\[])", r"[\1]", str(path)).replace("'", "''")
+        return cls(f"FROM read_parquet('{literal}')")
 
 
 Rows: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.RecordBatchReader | Query

@@ -1,41 +1,58 @@
 """Taking in what lies in the landing zone: each content once per feed, rows and ledger in one transaction.
 
-Here: the loop over files, the content lock and the ledger. Not here: how a file is read (`sources/files.py`).
+Here: which files are new, complete and not yet known, the ledger, and the note of every file that was left out. Not
+here: how a file is copied (`sources/files.py`), read (`sources/reading.py`) and compared with its feed
+(`sources/columns.py`).
 """
 
-from collections.abc import Callable
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import polars as pl
 
 from retail_platform.cleaning import References, clean_feed, time_zones_of
-from retail_platform.contracts import FEEDS, TABLES
-from retail_platform.lakehouse import Append, Lakehouse, Provenance
+from retail_platform.contracts import FEEDS, TABLES, Feed
+from retail_platform.contracts.feeds import contract_version, raw_table
+from retail_platform.lakehouse import Append, LakeError, Lakehouse, Provenance, Query, Write
 from retail_platform.lakehouse.locks import table_locks
-from retail_platform.settings import FeedSettings
+from retail_platform.monitoring.alerts import alert
+from retail_platform.settings import FeedSettings, Settings
+from retail_platform.sources.columns import SAMPLE_ROWS, Difference, FileColumns, differences, unreadable_columns
+from retail_platform.sources.extracts import PREFIX as EXTRACT
 from retail_platform.sources.extracts import extract_of
 from retail_platform.sources.files import (
     BrokenFile,
     LandingFile,
-    content_hash,
+    SpooledFile,
+    StillGrowing,
+    copy_to_spool,
     discover,
-    inspect_landing_file,
-    read_landing_file,
+    settled,
 )
+from retail_platform.sources.reading import ReadFile, file_reader
 
 Progress = Callable[[str], None]
+
+LEFT_OUT = TABLES["raw.files_left_out"]
+LEDGER = TABLES["raw.ingested_files"]
 
 
 @dataclass
 class Ingestion:
-    """What became of every file of a feed in one go."""
+    """What became of every file of a feed in one go. `known` were taken in before; `growing` are not complete yet."""
 
     feed: str
     ingested: list[str] = field(default_factory=list)
     rows: int = 0
     known: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    growing: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -49,6 +66,8 @@ class Ingestion:
             rows=self.rows + later.rows,
             known=self.known,
             empty=[*self.empty, *later.empty],
+            repeated=[*self.repeated, *later.repeated],
+            growing=later.growing,
             ignored=later.ignored,
             broken=later.broken,
             notes=[*self.notes, *later.notes],
@@ -57,84 +76,287 @@ class Ingestion:
 
 
 def ingest_feed(lakehouse: Lakehouse, feed_name: str, run_id: str, progress: Progress = lambda _: None) -> Ingestion:
-    """Take in every new file of a feed. Broken files are named in the result and left where they are."""
-    settings = lakehouse.settings
-    files, ignored = discover(settings.landing, feed_name)
-    result = Ingestion(feed_name, ignored=[f"{file.name}: {file.reason}" for file in ignored])
-    for file in files:
+    """Take in every new file of a feed. Broken files are named in the result and left where they are.
+
+    A file that was written to a moment ago is watched for `intake.quiet_seconds`, and left for the next time if it
+    still changes. Raises `LakeError` or `IntakeError` where files could not be taken in for a reason that does not
+    lie in them; what was taken in before stays, and the rest follows the next time.
+    """
+    with _spool(lakehouse.settings, feed_name) as spool:
+        intake = _Intake(lakehouse, FEEDS[feed_name], run_id, spool)
+        for file in intake.complete_files():
+            intake.take(file)
+            progress(f"{feed_name}: {file.name}")
+        intake.note_files_left_out()
+    return intake.result
+
+
+def waiting_files(lakehouse: Lakehouse, feed_name: str) -> list[LandingFile]:
+    """Files of a feed that nobody has looked into as they are now: not taken in, and not refused either."""
+    files, _ = discover(lakehouse.settings.landing, feed_name)
+    if not files:
+        return []
+    try:
+        memory = _Memory.of(lakehouse, feed_name)
+    except LakeError:
+        return files
+    return [file for file in files if not memory.has_judged(file)]
+
+
+@dataclass
+class _Memory:
+    """What the lake knows of the files of a feed.
+
+    `names` gives the name under which a content was taken in. `taken_in` and `left_out` give the time of the last look
+    at a file with this name, size and time, and `reasons` the last outcome and reason of a name.
+    """
+
+    names: dict[str, str]
+    taken_in: dict[tuple[str, int, datetime], datetime]
+    left_out: dict[tuple[str, int, datetime], tuple[str, datetime]]
+    reasons: dict[str, tuple[str, str, int | None, datetime | None]]
+    last_columns: FileColumns | None
+    last_name: str
+
+    @classmethod
+    def of(cls, lakehouse: Lakehouse, feed: str) -> "_Memory":
+        ledger = lakehouse.read(
+            LEDGER.name,
+            columns=["file_id", "file_name", "bytes", "file_modified_at", "ingested_at"],
+            where="feed = ? ORDER BY ingested_at",
+            parameters=[feed],
+        )
+        left_out = lakehouse.read(LEFT_OUT.name, where="feed = ? ORDER BY seen_at", parameters=[feed])
+        last = lakehouse.query(
+            f"SELECT file_name, file_columns FROM {LEDGER.name} WHERE feed = ? AND rows > 0 "
+            "AND file_columns IS NOT NULL ORDER BY ingested_at DESC LIMIT 1",
+            [feed],
+        )
+        name, columns = last.row(0) if last.height else ("", None)
+        facts = left_out.select("file_name", "bytes", "file_modified_at", "outcome", "reason", "seen_at")
+        return cls(
+            names=dict(ledger.select("file_id", "file_name").iter_rows()),
+            taken_in={(n, size, modified): at for _, n, size, modified, at in ledger.iter_rows()},
+            left_out={(n, size, modified): (outcome, at) for n, size, modified, outcome, _, at in facts.iter_rows()},
+            reasons={n: (outcome, reason, size, at) for n, size, at, outcome, reason, _ in facts.iter_rows()},
+            last_columns=FileColumns.from_json(columns) if columns else None,
+            last_name=name,
+        )
+
+    def has_taken_in(self, file: LandingFile) -> bool:
+        """Whether the file is in the ledger as it lies there. Its content need not be read again: the file system
+        would have noted a change since."""
+        at = self.taken_in.get(_facts(file))
+        return at is not None and file.changed_at <= at
+
+    def has_seen_repeated(self, file: LandingFile) -> bool:
+        outcome, at = self.left_out.get(_facts(file), ("", datetime.min))  # noqa: DTZ901
+        return outcome == "repeated" and file.changed_at <= at
+
+    def has_judged(self, file: LandingFile) -> bool:
+        """Whether the file was taken in, refused or recognised as it lies there, by name, size and time."""
+        return _facts(file) in self.taken_in or self.left_out.get(_facts(file), ("growing",))[0] != "growing"
+
+
+class _Intake:
+    """One go over the files of a feed. Nobody else takes in files of the feed meanwhile."""
+
+    def __init__(self, lakehouse: Lakehouse, feed: Feed, run_id: str, spool: Path) -> None:
+        self.result = Ingestion(feed.name)
+        self._lakehouse, self._settings = lakehouse, lakehouse.settings
+        self._reader = file_reader(lakehouse.settings.intake)
+        self._feed, self._run_id, self._spool = feed, run_id, spool
+        self._memory = _Memory.of(lakehouse, feed.name)
+        self._left_out: list[dict[str, object]] = []
+
+    def complete_files(self) -> Iterator[LandingFile]:
+        """Files that are new, by name; those that still change are noted and left."""
+        files, ignored = discover(self._settings.landing, self._feed.name)
+        for other in ignored:
+            self.result.ignored.append(f"{other.name}: {other.reason}")
+            self._leave_out(other.name, "ignored", other.reason)
+        new = []
+        for file in files:
+            if self._memory.has_taken_in(file):
+                self.result.known.append(file.name)
+            elif self._memory.has_seen_repeated(file):
+                self.result.repeated.append(file.name)
+            else:
+                new.append(file)
+        quiet = self._quiet(new)
+        for file in new:
+            if file in quiet:
+                yield file
+            else:
+                self._still_growing(file)
+
+    def take(self, file: LandingFile) -> None:
+        """Take in one file, or note why not."""
+        # The time before the copy: a change that the copy may have missed is later.
+        now = _now()
         try:
-            file_id = content_hash(file.path)
-        except OSError as error:
-            result.broken.append(
-                f"landing file {feed_name}/{file.name}: {error.strerror}; mend its rights or land it again"
+            spooled = copy_to_spool(file, self._spool, max_bytes=self._settings.intake.max_file_bytes)
+        except StillGrowing:
+            self._still_growing(file)
+            return
+        except BrokenFile as broken:
+            self._refuse(file, None, broken)
+            return
+        try:
+            if spooled.file_id in self._memory.names:
+                self._recognise(spooled)
+            else:
+                self._read_and_commit(spooled, now)
+        except BrokenFile as broken:
+            self._refuse(file, spooled.file_id, broken)
+        finally:
+            for path in self._spool.iterdir():
+                path.unlink()
+
+    def note_files_left_out(self) -> None:
+        """Write down every file that was left out, unless the same was written before."""
+        if self._left_out:
+            rows = pl.DataFrame(self._left_out, schema=LEFT_OUT.polars_schema)
+            provenance = Provenance(asset=LEFT_OUT.name, run_id=self._run_id, code_version="1")
+            self._lakehouse.commit([Append(LEFT_OUT, rows)], provenance)
+
+    def _quiet(self, files: Sequence[LandingFile]) -> set[LandingFile]:
+        """Those that were not written to for a while, waiting for that where need be.
+
+        The clock of a file server may be wrong, so a file with a young time is judged by looking twice.
+        """
+        now, quiet_seconds = _now(), self._settings.intake.quiet_seconds
+        if not quiet_seconds:
+            return set(files)
+        # Extracts are ours, and get their names when they are whole.
+        quiet = {f for f in files if f.is_quiet(now, quiet_seconds) or f.path.name.startswith(EXTRACT)}
+        if len(quiet) < len(files):
+            time.sleep(quiet_seconds)
+            again, _ = discover(self._settings.landing, self._feed.name)
+            quiet.update(settled(files, again))
+        return quiet
+
+    def _read_and_commit(self, spooled: SpooledFile, now: datetime) -> None:
+        file, feed = spooled.file, self._feed
+        extract = extract_of(spooled.path, file.path.name)
+        form = self._settings.form_of_extracts(feed.name) if extract else self._settings.feed(feed.name)
+        read = self._reader.read(
+            spooled,
+            feed,
+            form,
+            ingested_at=now,
+            first_date=self._settings.start_date,
+            today=now.date(),
+            store_time_zones=_store_time_zones(self._lakehouse, form, now),
+        )
+        table, version = raw_table(feed, form.extra_columns), contract_version(feed, form.extra_columns)
+        ledger = {
+            "file_id": spooled.file_id,
+            "feed": feed.name,
+            "file_name": file.name,
+            "bytes": file.bytes,
+            "rows": read.rows,
+            "first_date": read.first_date,
+            "last_date": read.last_date,
+            "status": "ingested" if read.rows else "empty",
+            "run_id": self._run_id,
+            "file_modified_at": file.modified_at,
+            "ingested_at": now,
+            "source": extract.source if extract else None,
+            "extracted_after": extract.after if extract else None,
+            "extracted_to": extract.to if extract else None,
+            "contract_version": version,
+            "file_columns": read.columns.as_json(),
+        }
+        writes: list[Write] = [Append(LEDGER, pl.DataFrame([ledger], schema=LEDGER.polars_schema))]
+        found: list[Difference] = []
+        if read.rows:
+            writes.insert(0, Append(table, Query.of_parquet(read.path)))
+            found = self._differences(read, form)
+            alerts = [self._alert(file, difference, now) for difference in found if difference.alert]
+            if alerts:
+                writes.append(Append(TABLES["monitoring.alerts"], pl.concat(alerts)))
+        provenance = Provenance(asset=feed.raw_table, run_id=self._run_id, code_version=version, partition=file.name)
+        self.result.snapshot_id = self._lakehouse.commit(writes, provenance).snapshot_id
+        self.result.rows += read.rows
+        self.result.notes += [f"{file.name}: {difference.message}" for difference in found]
+        (self.result.ingested if read.rows else self.result.empty).append(file.name)
+        self._memory.names[spooled.file_id] = file.name
+        if read.rows:
+            self._memory.last_columns, self._memory.last_name = read.columns, file.name
+
+    def _differences(self, read: ReadFile, form: FeedSettings) -> list[Difference]:
+        memory = self._memory
+        sample = pl.read_parquet(read.path, n_rows=SAMPLE_ROWS)
+        return [
+            *differences(self._feed, form, read.columns, memory.last_columns, memory.last_name),
+            *unreadable_columns(self._feed, form, sample),
+        ]
+
+    def _alert(self, file: LandingFile, difference: Difference, now: datetime) -> pl.DataFrame:
+        message = f"landing file {self._feed.name}/{file.name}: {difference.message}"
+        return alert(
+            severity="warning", subject=self._feed.raw_table, message=message, run_id=self._run_id, raised_at=now
+        )
+
+    def _recognise(self, spooled: SpooledFile) -> None:
+        first = self._memory.names[spooled.file_id]
+        if first == spooled.file.name:
+            self.result.known.append(first)
+        elif not spooled.file.bytes:
+            self.result.empty.append(spooled.file.name)
+            self._leave_out(
+                spooled.file.name, "repeated", "empty, as others were before", spooled.file, spooled.file_id
             )
-            continue
-        # Two processes may find the same content, under one name or two: the lock makes check and commit one step.
-        with table_locks(settings, [f"content-{file_id}"]):
-            if _is_known(lakehouse, feed_name, file_id):
-                result.known.append(file.name)
-                continue
-            try:
-                _take_in(lakehouse, file, file_id=file_id, run_id=run_id, result=result)
-            except BrokenFile as broken:
-                result.broken.append(str(broken))
-                continue
-        progress(f"{feed_name}: {file.name}")
-    return result
+        else:
+            reason = f"the same content was taken in as {first}"
+            self.result.repeated.append(f"{spooled.file.name}: {reason}")
+            self._leave_out(spooled.file.name, "repeated", reason, spooled.file, spooled.file_id)
+
+    def _refuse(self, file: LandingFile, file_id: str | None, broken: BrokenFile) -> None:
+        self.result.broken.append(str(broken))
+        self._leave_out(file.name, "refused", f"{'; '.join(broken.problems)}. {broken.remedy}", file, file_id)
+
+    def _still_growing(self, file: LandingFile) -> None:
+        reason = "it is still being written or copied; it is taken in once it is quiet"
+        self.result.growing.append(f"{file.name}: {reason}")
+        self._leave_out(file.name, "growing", reason, file)
+
+    def _leave_out(
+        self, name: str, outcome: str, reason: str, file: LandingFile | None = None, file_id: str | None = None
+    ) -> None:
+        size, modified_at = (file.bytes, file.modified_at) if file else (None, None)
+        if self._memory.reasons.get(name) == (outcome, reason, size, modified_at):
+            return
+        row: dict[str, object] = {
+            "feed": self._feed.name,
+            "file_name": name,
+            "outcome": outcome,
+            "reason": reason,
+            "file_id": file_id,
+            "bytes": size,
+            "file_modified_at": modified_at,
+            "run_id": self._run_id,
+            "seen_at": _now(),
+        }
+        self._left_out.append(row)
 
 
-def _take_in(lakehouse: Lakehouse, file: LandingFile, *, file_id: str, run_id: str, result: Ingestion) -> None:
-    feed = FEEDS[result.feed]
-    now = datetime.now(UTC).replace(tzinfo=None)
-    settings = lakehouse.settings
-    extract = extract_of(file.path)
-    form = settings.form_of_extracts(feed.name) if extract else settings.feed(feed.name)
-    report = inspect_landing_file(file, feed, form)
-    rows = read_landing_file(
-        file,
-        feed,
-        form,
-        file_id=file_id,
-        ingested_at=now,
-        first_date=settings.start_date,
-        today=now.date(),
-        store_time_zones=_store_time_zones(lakehouse, form, now),
-    )
-    facts = rows.select(
-        pl.len().alias("rows"),
-        pl.col("partition_date").min().alias("first_date"),
-        pl.col("partition_date").max().alias("last_date"),
-    ).collect(engine="streaming")
-    row = facts.row(0, named=True)
-    ledger = pl.DataFrame(
-        {
-            "file_id": [file_id],
-            "feed": [feed.name],
-            "file_name": [file.name],
-            "bytes": [file.bytes],
-            "rows": [row["rows"]],
-            "first_date": [row["first_date"]],
-            "last_date": [row["last_date"]],
-            "status": ["ingested" if row["rows"] else "empty"],
-            "run_id": [run_id],
-            "file_modified_at": [file.modified_at],
-            "ingested_at": [now],
-            "source": [extract.source if extract else None],
-            "extracted_after": [extract.after if extract else None],
-            "extracted_to": [extract.to if extract else None],
-        },
-        schema=TABLES["raw.ingested_files"].polars_schema,
-    )
-    commit = lakehouse.commit(
-        [Append(TABLES[feed.raw_table], rows), Append(TABLES["raw.ingested_files"], ledger)],
-        Provenance(asset=feed.raw_table, run_id=run_id, code_version="1", partition=file.name),
-    )
-    result.snapshot_id = commit.snapshot_id
-    result.rows += int(row["rows"])
-    (result.ingested if row["rows"] else result.empty).append(file.name)
-    if report.unknown_columns:
-        unknown = ", ".join(report.unknown_columns)
-        result.notes.append(f"{file.name}: columns not in the feed's format, left out: {unknown}")
+@contextmanager
+def _spool(settings: Settings, feed: str) -> Iterator[Path]:
+    """A folder for copies of this feed's files, which nobody else uses meanwhile.
+
+    The lock makes looking into the ledger and writing to it one step, for every file of the feed.
+    """
+    folder = settings.home / "spool" / f"landing-{feed}"
+    with table_locks(settings, [f"landing-{feed}"]):
+        # What a killed process left.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _store_time_zones(lakehouse: Lakehouse, form: FeedSettings, now: datetime) -> dict[str, str]:
@@ -146,7 +368,7 @@ def _store_time_zones(lakehouse: Lakehouse, form: FeedSettings, now: datetime) -
         return {}
     stores = clean_feed(
         "stores",
-        lakehouse.read("raw.stores"),
+        lakehouse.read("raw.stores", columns=TABLES["raw.stores"].polars_schema.names()),
         references=References(),
         now=now,
         today=now.date(),
@@ -156,7 +378,9 @@ def _store_time_zones(lakehouse: Lakehouse, form: FeedSettings, now: datetime) -
     return time_zones_of(stores.clean)
 
 
-def _is_known(lakehouse: Lakehouse, feed: str, file_id: str) -> bool:
-    # By feed, since a file may first have been dropped into the folder of another one by mistake.
-    known = lakehouse.query("SELECT count(*) FROM raw.ingested_files WHERE feed = ? AND file_id = ?", [feed, file_id])
-    return bool(known.item())
+def _facts(file: LandingFile) -> tuple[str, int, datetime]:
+    return file.name, file.bytes, file.modified_at
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

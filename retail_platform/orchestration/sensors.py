@@ -7,20 +7,25 @@ a tick that is repeated asks for nothing twice.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
 from retail_platform.contracts import FEEDS, Feed
 from retail_platform.lakehouse import LakeError, Lakehouse
+from retail_platform.orchestration.ingestion import waiting_files
 from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_names
 from retail_platform.orchestration.staleness import MASTERS, LastCommit, last_commits, pending_days, stale_masters
 from retail_platform.settings import Settings
-from retail_platform.sources.files import discover
 
 LONGEST_GAP_DAYS = 7
 MOST_RANGES = 20
 LONGEST_RUN = timedelta(hours=4)
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
+
+RAW_TABLES = dg.AssetSelection.assets(*(feed.raw_table.split(".") for feed in FEEDS.values()))
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -38,32 +43,36 @@ def sensors() -> list[dg.SensorDefinition]:
 
 
 @dg.sensor(
-    target=dg.AssetSelection.groups("raw") - dg.AssetSelection.assets(["raw", "ingested_files"]),
+    target=RAW_TABLES,
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Asks for the raw table of every feed that has a landing file not seen before.",
+    description="Asks for the raw table of every feed that has a complete landing file nobody has looked into.",
 )
 def landing_files(
     context: dg.SensorEvaluationContext,
     settings: dg.ResourceParam[Settings],
     lakehouse: dg.ResourceParam[Lakehouse],
 ) -> dg.SensorResult | dg.SkipReason:
-    seen: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
-    now = {feed: _listing(settings, feed) for feed in FEEDS}
-    changed = [feed for feed, listing in now.items() if listing and listing != seen.get(feed)]
-    changed = [feed for feed in changed if not _all_taken_in(lakehouse, feed)]
-    if not changed:
-        context.update_cursor(json.dumps({**seen, **now}))
-        return dg.SkipReason(f"nothing new in {settings.landing}")
-    keys = [dg.AssetKey(FEEDS[feed].raw_table.split(".")) for feed in changed]
-    run_key = hashlib.sha256(json.dumps([(feed, now[feed]) for feed in changed]).encode()).hexdigest()
-    return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=run_key, asset_selection=keys)], cursor=json.dumps({**seen, **now})
-    )
+    before = {feed: _Asked(**asked) for feed, asked in json.loads(context.cursor or "{}").items()}
+    now = datetime.now(UTC)
+    seen = {feed: _look(settings, lakehouse, feed, before.get(feed, _Asked()), now) for feed in FEEDS}
+    due = [feed for feed, asked in seen.items() if asked.is_due(now)]
+    if not due or _under_way(context.instance, {"raw"}):
+        context.update_cursor(_cursor(seen))
+        growing = [feed for feed, asked in seen.items() if asked.young]
+        return dg.SkipReason(
+            f"files of {', '.join(growing)} may still be growing"
+            if growing
+            else f"nothing new in {settings.landing}, or asked for already"
+        )
+    keys = [dg.AssetKey(FEEDS[feed].raw_table.split(".")) for feed in due]
+    run_key = _digest(*((feed, seen[feed].complete, seen[feed].times) for feed in due))
+    asked = {feed: look.asked_at(now) if feed in due else look for feed, look in seen.items()}
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=run_key, asset_selection=keys)], cursor=_cursor(asked))
 
 
 @dg.sensor(
-    target=dg.AssetSelection.groups("raw") - dg.AssetSelection.assets(["raw", "ingested_files"]),
+    target=RAW_TABLES,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for the raw table of every feed with a source that is due by its interval.",
@@ -103,7 +112,7 @@ def changed_days(
         return dg.SkipReason(f"no lake to read yet: {error}")
     if snapshot == context.cursor:
         return dg.SkipReason("nothing was written to the lake since the last look")
-    if _under_way(context.instance):
+    if _under_way(context.instance, {"raw", "clean"}):
         # Items and stores that arrive with the sales they belong to must be there before the sales are judged, and
         # days that are being cleaned must not be asked for a second time.
         return dg.SkipReason("landing files are being taken in or cleaned; what is left is asked for afterwards")
@@ -164,32 +173,48 @@ def range_tags(first: date, last: date) -> dict[str, str]:
     return {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
 
 
-def _all_taken_in(lakehouse: Lakehouse, feed: str) -> bool:
-    """Whether the ledger has every file of a feed as it lies there, by name, size and time."""
-    try:
-        ledger = lakehouse.read(
-            "raw.ingested_files",
-            columns=["file_name", "bytes", "file_modified_at"],
-            where="feed = ?",
-            parameters=[feed],
-        )
-    except LakeError:
-        return False
-    files, _ = discover(lakehouse.settings.landing, feed)
-    return {(file.name, file.bytes, file.modified_at) for file in files} <= set(ledger.iter_rows())
+@dataclass(frozen=True)
+class _Asked:
+    """Files of a feed that wait: a digest of the complete ones, with how often and when they were asked for, and the
+    ones that were written to a moment before.
+
+    A run that takes files in, or refuses them, ends their waiting. They are asked for again, at growing intervals,
+    where it did not: it may have failed of a full disk, or of a table that another process was writing.
+    """
+
+    complete: str = ""
+    young: Sequence[str] = ()
+    times: int = 0
+    last: float = 0
+
+    def is_due(self, now: datetime) -> bool:
+        pause = min(FIRST_PAUSE * 2 ** max(self.times - 1, 0), LONGEST_PAUSE).total_seconds() if self.times else 0
+        return bool(self.complete) and now.timestamp() - self.last >= pause
+
+    def asked_at(self, now: datetime) -> "_Asked":
+        return replace(self, times=self.times + 1, last=now.timestamp())
 
 
-def _listing(settings: Settings, feed: str) -> str:
-    """A digest of the feed's files by name, size and time: changes whenever a file comes or changes."""
-    files, _ = discover(settings.landing, feed)
-    if not files:
-        return ""
-    facts = [(file.name, file.bytes, file.modified_at.isoformat()) for file in files]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+def _look(settings: Settings, lakehouse: Lakehouse, feed: str, before: _Asked, now: datetime) -> _Asked:
+    files = {_digest(file.name, file.bytes, file.modified_at): file for file in waiting_files(lakehouse, feed)}
+    clock, quiet_seconds = now.replace(tzinfo=None), settings.intake.quiet_seconds
+    # The clock of a file server may be wrong, so a file that did not change between two looks is complete too.
+    complete = [name for name, file in files.items() if name in before.young or file.is_quiet(clock, quiet_seconds)]
+    digest = _digest(*complete) if complete else ""
+    young = [name for name in files if name not in complete]
+    return replace(before, young=young) if digest == before.complete else _Asked(digest, young)
 
 
-def _under_way(instance: dg.DagsterInstance) -> bool:
-    """Whether a run of raw or clean tables is queued or running; one that began long ago counts as dead."""
+def _digest(*facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]
+
+
+def _cursor(seen: Mapping[str, _Asked]) -> str:
+    return json.dumps({feed: asdict(asked) for feed, asked in seen.items() if asked != _Asked()})
+
+
+def _under_way(instance: dg.DagsterInstance, groups: AbstractSet[str]) -> bool:
+    """Whether a run of these groups is queued or running; one that began long ago counts as dead."""
     running = instance.get_runs(
         dg.RunsFilter(
             created_after=datetime.now(UTC) - LONGEST_RUN,
@@ -201,7 +226,7 @@ def _under_way(instance: dg.DagsterInstance) -> bool:
             ],
         )
     )
-    return any(key.path[0] in {"raw", "clean"} for run in running for key in run.asset_selection or ())
+    return any(key.path[0] in groups for run in running for key in run.asset_selection or ())
 
 
 def clean_requests(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[dg.RunRequest]:

@@ -124,12 +124,13 @@ class ExtractWriter:
         return LandingFile(self._path, self.rows)
 
 
-def extract_of(path: Path) -> Extract | None:
-    """What the file says of the source that it was extracted from; None for a file that is no extract."""
+def extract_of(path: Path, name: str) -> Extract | None:
+    """What the file at `path`, which landed under `name`, says of the source that it was extracted from; None for a
+    file that is no extract."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not path.name.startswith(PREFIX):
+    if not name.startswith(PREFIX):
         return None
     try:
         metadata = pq.read_metadata(path).metadata or {}

@@ -86,7 +86,7 @@ def _clean_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
 
 def _clean_all(context: dg.AssetExecutionContext, lakehouse: Lakehouse, feed: Feed) -> _Account:
     """A feed without daily partitions: all of its raw rows, the whole clean table."""
-    raw = lakehouse.read(feed.raw_table)
+    raw = lakehouse.read(feed.raw_table, columns=_raw_columns(feed))
     cleaned = _cleaned(lakehouse, feed, raw, _references(lakehouse, feed))
     frame = cleaned.clean
     if feed.name == "calendar_events":
@@ -106,7 +106,12 @@ def _clean_days(
     table, account, references = TABLES[feed.clean_table], _Account(), _references(lakehouse, feed)
     (date_column,) = table.replaced_by or ()
     for chunk in _chunks(lakehouse, feed, days):
-        raw = lakehouse.read(feed.raw_table, where="partition_date BETWEEN ? AND ?", parameters=[chunk[0], chunk[-1]])
+        raw = lakehouse.read(
+            feed.raw_table,
+            columns=_raw_columns(feed),
+            where="partition_date BETWEEN ? AND ?",
+            parameters=[chunk[0], chunk[-1]],
+        )
         cleaned = _cleaned(lakehouse, feed, raw, references)
         writes = [
             ReplaceSlices(table, table.validate(cleaned.clean), [{date_column: day} for day in chunk]),
@@ -117,6 +122,11 @@ def _clean_days(
         account.add(raw, cleaned, cleaned.clean.height)
         context.log.info("%s %s: %d rows in, %d clean", feed.clean_table, partition, raw.height, cleaned.clean.height)
     return account
+
+
+def _raw_columns(feed: Feed) -> list[str]:
+    """Those of the contract: the raw table may have more, which were admitted by setting."""
+    return TABLES[feed.raw_table].polars_schema.names()
 
 
 def _chunks(lakehouse: Lakehouse, feed: Feed, days: tuple[date, date]) -> Iterator[list[date]]:

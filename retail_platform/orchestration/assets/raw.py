@@ -3,12 +3,15 @@
 import dagster as dg
 
 from retail_platform.contracts import FEEDS, Feed
+from retail_platform.contracts.feeds import contract_version, raw_table
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.assets.sources import source_key
 from retail_platform.orchestration.extraction import SourceReport, bring_in
 from retail_platform.orchestration.ingestion import Ingestion
-from retail_platform.orchestration.specs import asset_facts
+from retail_platform.orchestration.specs import asset_facts, definition_metadata
 from retail_platform.settings import Settings
+
+_WRITTEN_ALONGSIDE = ("raw.ingested_files", "raw.files_left_out")
 
 
 def raw_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -21,7 +24,12 @@ def _raw_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
         # Whose day it was depends on the store's time zone.
         deps.append(dg.AssetKey(["raw", "stores"]))
 
-    @dg.asset(**asset_facts(feed.raw_table, code_version="1", kinds=("file", "duckdb")), deps=deps)
+    extra = settings.feed(feed.name).extra_columns
+    version = contract_version(feed, extra)
+    facts = asset_facts(feed.raw_table, code_version=version, kinds=("file", "duckdb"))
+    facts["metadata"] = {**definition_metadata(raw_table(feed, extra)), "contract_version": version}
+
+    @dg.asset(**facts, deps=deps)
     def raw(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult[None]:
         lakehouse.prepare()
         result, sources = bring_in(lakehouse, feed.name, context.run.run_id, context.log.info)
@@ -35,12 +43,9 @@ def _raw_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
         for report in sources:
             if report.stale:
                 context.log.warning("the data of a source is stale: %s", report.in_words())
-        context.log_event(
-            dg.AssetMaterialization(
-                ["raw", "ingested_files"],
-                metadata={"dagster/row_count": _rows(lakehouse, "raw.ingested_files"), "feed": feed.name},
-            )
-        )
+        for name in _WRITTEN_ALONGSIDE:
+            rows = _rows(lakehouse, name)
+            context.log_event(dg.AssetMaterialization(name.split("."), metadata={"dagster/row_count": rows}))
         return dg.MaterializeResult(metadata=metadata)
 
     return raw
@@ -55,9 +60,9 @@ def _metadata(lakehouse: Lakehouse, feed: Feed, result: Ingestion) -> dict[str, 
         "new_rows": result.rows,
         "known_files": len(result.known),
     }
-    if not (result.ingested or result.known or result.empty):
+    if not (result.ingested or result.known or result.empty or result.growing):
         facts["missing"] = f"no file in {landing}: everything downstream runs without {feed.name}"
-    for name in ("empty", "ignored", "broken", "notes"):
+    for name in ("empty", "repeated", "growing", "ignored", "broken", "notes"):
         if getattr(result, name):
             facts[f"{name}_files" if name != "notes" else name] = getattr(result, name)
     if result.snapshot_id is not None:

@@ -51,6 +51,7 @@ def written_alongside_specs() -> list[dg.AssetSpec]:
     raw = [feed.raw_table.split(".") for feed in FEEDS.values()]
     return [
         spec("raw.ingested_files", deps=[source_key(name) for name in FEEDS], code_version="1"),
+        spec("raw.files_left_out", deps=[source_key(name) for name in FEEDS], code_version="1"),
         spec("quarantine.rejected_rows", deps=raw, code_version="1"),
         spec("quarantine.duplicate_rows", deps=raw, code_version="1"),
         spec("quarantine.withheld_days", deps=raw, code_version="1"),

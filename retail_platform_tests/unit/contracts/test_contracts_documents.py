@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ from retail_platform.cleaning import References, clean_feed
 from retail_platform.contracts import FEEDS
 from retail_platform.contracts.documents import example_csv, feeds_markdown
 from retail_platform.settings import Settings
-from retail_platform.sources.files import discover, read_landing_file
+from retail_platform.sources.files import discover
+from retail_platform_tests.landing import ReadLandingFile
 
 DOCUMENT = Path(retail_platform.__file__).parents[1] / "docs" / "feeds.md"
 
@@ -24,24 +25,18 @@ def test_the_document_is_the_one_written_from_the_contracts() -> None:
 
 
 @pytest.mark.parametrize("name", FEEDS)
-def test_the_example_of_every_feed_arrives_as_one_clean_row(name: str, tmp_path: Path) -> None:
+def test_the_example_of_every_feed_arrives_as_one_clean_row(
+    name: str, tmp_path: Path, read_landing_file: ReadLandingFile
+) -> None:
     feed = FEEDS[name]
     block = re.search(rf"{name}/example.csv <<'END'\n(.*?)END\n", feeds_markdown(), re.DOTALL)
     assert block is not None
     assert block[1] == example_csv(feed)
     (tmp_path / name).mkdir()
     (tmp_path / name / "example.csv").write_text(block[1], encoding="utf-8")
-    (file,) = discover(tmp_path, name)[0]
     now = datetime(2018, 1, 1)
-    raw = read_landing_file(
-        file,
-        feed,
-        Settings().feed(name),
-        file_id="a" * 64,
-        ingested_at=now,
-        first_date=date(2010, 1, 1),
-        today=now.date(),
-    ).collect()
+    (file,) = discover(tmp_path, name)[0]
+    raw = read_landing_file(file, ingested_at=now)
     cleaned = clean_feed(name, raw, references=References(), now=now, today=now.date(), customer_key=b"key")
     assert cleaned.rejected["reasons"].to_list() == []
     assert cleaned.clean.height == 1

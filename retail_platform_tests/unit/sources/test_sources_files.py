@@ -1,36 +1,27 @@
-"""Landing files: which are found, what their rows become, and how a broken one is refused."""
+"""The landing zone: which files are found, which are complete, and what a copy of one is."""
 
-import gzip
 import hashlib
 import os
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from retail_platform.contracts import FEEDS
-from retail_platform.contracts.feeds import RAW_TABLES
-from retail_platform.settings import FeedSettings
+from retail_platform.settings import IntakeSettings
 from retail_platform.sources.files import (
     BrokenFile,
-    FileReport,
+    IntakeError,
     LandingFile,
-    content_hash,
+    StillGrowing,
+    copy_to_spool,
     discover,
-    inspect_landing_file,
-    read_landing_file,
+    settled,
 )
 
-FIRST_DATE, TODAY = date(2010, 1, 1), date(2017, 6, 1)
-ARRIVED = datetime(2017, 6, 1, 8, 30)
-FILE_ID = "f" * 64
-AS_DOCUMENTED = FeedSettings()
 HEADER = b"business_date,store_id,item_id,quantity\n"
 ROW = b"2017-03-01,S1,I1,2\n"
+MAX_BYTES = IntakeSettings().max_file_bytes
 
 
 def _land(folder: Path, content: bytes, name: str = "a.csv", feed: str = "pos_sales") -> LandingFile:
@@ -41,38 +32,36 @@ def _land(folder: Path, content: bytes, name: str = "a.csv", feed: str = "pos_sa
     return file
 
 
-def _read(file: LandingFile, settings: FeedSettings = AS_DOCUMENTED) -> pl.LazyFrame:
-    return read_landing_file(
-        file,
-        FEEDS[file.feed],
-        settings,
-        file_id=FILE_ID,
-        ingested_at=ARRIVED,
-        first_date=FIRST_DATE,
-        today=TODAY,
-    )
-
-
-def _refusal(file: LandingFile, settings: FeedSettings = AS_DOCUMENTED) -> str:
-    with pytest.raises(BrokenFile) as refused:
-        _read(file, settings).collect()
-    return str(refused.value)
-
-
 # What is found
 
 
 def test_files_are_found_by_their_endings_below_the_folder_of_the_feed(tmp_path: Path) -> None:
     folder = tmp_path / "items"
     (folder / "2017").mkdir(parents=True)
-    for name in ("b.csv", "2017/a.csv.gz", "c.PARQUET", "notes.xlsx", ".hidden.csv", "d.csv.part"):
+    for name in (
+        "b.csv",
+        "2017/a.csv.gz",
+        "c.PARQUET",
+        "notes.xlsx",
+        ".hidden.csv",
+        "d.csv.part",
+        "e.jsonl",
+        "f.NDJSON.gz",
+    ):
         (folder / name).write_bytes(b"x")
     (tmp_path / "stores").mkdir()
     (tmp_path / "stores" / "s.csv").touch()
     found, ignored = discover(tmp_path, "items")
-    assert [file.name for file in found] == ["2017/a.csv.gz", "b.csv", "c.PARQUET"]
+    assert [file.name for file in found] == ["2017/a.csv.gz", "b.csv", "c.PARQUET", "e.jsonl", "f.NDJSON.gz"]
+    assert [(file.format, file.compressed) for file in found] == [
+        ("csv", True),
+        ("csv", False),
+        ("parquet", False),
+        ("jsonl", False),
+        ("jsonl", True),
+    ]
     assert {file.name for file in ignored} == {"notes.xlsx", "d.csv.part"}
-    assert all("does not end in .csv, .csv.gz, .parquet" in file.reason for file in ignored)
+    assert all("does not end in .csv, .csv.gz, .jsonl" in file.reason for file in ignored)
 
 
 def test_links_pipes_and_names_that_are_not_utf8_are_ignored_with_a_reason(tmp_path: Path) -> None:
@@ -106,318 +95,86 @@ def test_a_file_is_described_by_its_size_and_time_in_utc(tmp_path: Path) -> None
     assert (again.bytes, again.modified_at) == (len(HEADER), modified)
 
 
-def test_the_content_hash_is_the_sha256_of_the_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [-(10.0**12), 10.0**12])
+def test_times_that_no_calendar_has_are_borne(tmp_path: Path, seconds: float) -> None:
+    file = _land(tmp_path, HEADER)
+    try:
+        os.utime(file.path, (seconds, seconds))
+    except OSError:
+        pytest.skip("the file system holds no such times")
+    assert len(discover(tmp_path, "pos_sales")[0]) == 1
+
+
+# What is copied
+
+
+def test_the_copy_holds_the_bytes_and_is_known_by_their_hash(tmp_path: Path) -> None:
     content = os.urandom(3_000_000)
-    assert content_hash(_land(tmp_path, content).path) == hashlib.sha256(content).hexdigest()
+    copy = copy_to_spool(_land(tmp_path, content), tmp_path, max_bytes=MAX_BYTES)
+    assert copy.file_id == hashlib.sha256(content).hexdigest()
+    assert copy.path.read_bytes() == content
 
 
-# What is read
+@pytest.mark.parametrize("name", ["x*.csv", "it's.csv", "two\nlines.csv", "%s{}[a].csv", "é.csv", "a" * 200 + ".csv"])
+def test_the_copy_has_a_name_of_our_own(tmp_path: Path, name: str) -> None:
+    copy = copy_to_spool(_land(tmp_path, HEADER, name), tmp_path, max_bytes=MAX_BYTES)
+    assert re.fullmatch(r"[0-9a-f]{32}\.landed", copy.path.name)
 
 
-@pytest.mark.parametrize("feed", FEEDS)
-def test_the_frame_has_exactly_the_columns_of_the_raw_table(tmp_path: Path, feed: str) -> None:
-    names = FEEDS[feed].required_columns
-    content = ",".join(names) + "\n" + ",".join("x" for _ in names) + "\n"
-    rows = _read(_land(tmp_path, content.encode(), feed=feed))
-    assert rows.collect_schema() == RAW_TABLES[feed].polars_schema
-    assert RAW_TABLES[feed].validate(rows.collect()).height == 1
+@pytest.mark.parametrize("change", ["grown", "shrunk", "replaced", "touched", "gone"])
+def test_a_file_that_has_changed_since_it_was_found_is_left(tmp_path: Path, change: str) -> None:
+    file = _land(tmp_path, HEADER)
+    match change:
+        case "grown":
+            file.path.write_bytes(HEADER + ROW)
+        case "shrunk":
+            file.path.write_bytes(HEADER[:-1])
+        case "replaced":
+            other = tmp_path / "other"
+            other.write_bytes(HEADER.swapcase())
+            other.replace(file.path)
+        case "touched":
+            os.utime(file.path, (1, 1))
+        case "gone":
+            file.path.unlink()
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    with pytest.raises(StillGrowing):
+        copy_to_spool(file, spool, max_bytes=MAX_BYTES)
+    assert list(spool.iterdir()) == []
 
 
-def test_csv_fields_are_taken_as_they_stand_and_an_empty_one_as_null(tmp_path: Path) -> None:
-    content = (
-        HEADER.replace(b"\n", b",transaction_id,customer_id\n")
-        + b'2017-03-01, S1 ,"a ""b"", c",007.50,"two\nlines",\n'
-        + b'2017-03-01,NULL,NA,1e3,"",\xc3\xa9\n'
-    )
-    rows = _read(_land(tmp_path, content)).collect()
-    columns = ["store_id", "item_id", "quantity", "transaction_id", "customer_id", "sold_at"]
-    assert rows.select(columns).rows() == [
-        (" S1 ", 'a "b", c', "007.50", "two\nlines", None, None),
-        ("NULL", "NA", "1e3", None, "é", None),
-    ]
-    assert rows["row_number"].to_list() == [1, 2]
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_has_taken_the_place_of_a_file_is_not_followed_nor_waited_for(tmp_path: Path, kind: str) -> None:
+    file = _land(tmp_path, HEADER)
+    file.path.unlink()
+    if kind == "link":
+        secret = tmp_path / "secret"
+        secret.write_bytes(HEADER)
+        file.path.symlink_to(secret)
+    else:
+        os.mkfifo(file.path)
+    with pytest.raises((StillGrowing, IntakeError)):
+        copy_to_spool(file, tmp_path, max_bytes=MAX_BYTES)
+    assert not list(tmp_path.glob("*.landed"))
 
 
-@pytest.mark.parametrize(
-    ("content", "rows"),
-    [
-        (b"\xef\xbb\xbf" + HEADER + ROW, 1),
-        ((HEADER + ROW + ROW).replace(b"\n", b"\r\n"), 2),
-        ((HEADER + ROW).rstrip(), 1),
-        (b"\n" + HEADER + b"\n" + ROW + b"\n\n", 1),
-        (HEADER, 0),
-        (HEADER.rstrip(), 0),
-        (b"", 0),
-        (b"\n\n", 0),
-        (b"\xef\xbb\xbf", 0),
-    ],
-    ids=[
-        "byte order mark",
-        "CRLF",
-        "no last line end",
-        "empty lines",
-        "header",
-        "bare header",
-        "empty",
-        "blank",
-        "BOM",
-    ],
-)
-def test_harmless_variants_of_csv_are_read(tmp_path: Path, content: bytes, rows: int) -> None:
-    assert _read(_land(tmp_path, content)).collect().height == rows
+def test_a_file_beyond_the_limit_is_refused_before_it_is_copied(tmp_path: Path) -> None:
+    with pytest.raises(BrokenFile, match=r"40 bytes, more than 39. Split it, or raise intake.max_file_bytes"):
+        copy_to_spool(_land(tmp_path, HEADER), tmp_path, max_bytes=39)
 
 
-def test_gzip_is_read_like_the_file_in_it_also_in_several_members(tmp_path: Path) -> None:
-    file = _land(tmp_path, gzip.compress(HEADER + ROW) + gzip.compress(ROW), "a.csv.gz")
-    assert _read(file).collect()["row_number"].to_list() == [1, 2]
+def test_a_file_that_does_not_change_between_two_looks_is_settled(tmp_path: Path) -> None:
+    still = _land(tmp_path, HEADER)
+    (tmp_path / "pos_sales" / "b.csv").write_bytes(HEADER)
+    before, _ = discover(tmp_path, "pos_sales")
+    (tmp_path / "pos_sales" / "b.csv").write_bytes(HEADER + ROW)
+    (tmp_path / "pos_sales" / "c.csv").write_bytes(HEADER)
+    assert settled(before, discover(tmp_path, "pos_sales")[0]) == [still]
 
 
-def test_a_row_belongs_to_its_own_day_or_else_to_the_day_of_arrival(tmp_path: Path) -> None:
-    days = {
-        "2017-03-01": date(2017, 3, 1),
-        " 2017-03-01 ": date(2017, 3, 1),
-        "2017-03-01T18:22:05": date(2017, 3, 1),
-        "2010-01-01": FIRST_DATE,
-        "2009-12-31": TODAY,
-        "2017-06-01": TODAY,
-        "2017-06-02": TODAY,
-        "01/03/2017": TODAY,
-        "": TODAY,
-    }
-    content = HEADER + b"".join(f"{day},S1,I1,2\n".encode() for day in days)
-    assert _read(_land(tmp_path, content)).collect()["partition_date"].to_list() == list(days.values())
-
-
-def test_rows_of_a_feed_without_a_date_belong_to_the_day_of_arrival(tmp_path: Path) -> None:
-    rows = _read(_land(tmp_path, b"store_id\nS1\n", feed="stores")).collect()
-    assert rows.select("file_id", "partition_date", "ingested_at").rows() == [(FILE_ID, TODAY, ARRIVED)]
-
-
-def test_columns_and_delimiter_follow_the_settings(tmp_path: Path) -> None:
-    file = _land(tmp_path, b"day;store_id;sku;quantity;till\n2017-03-01;S1;I1;2,5;4\n")
-    settings = FeedSettings(columns={"business_date": "day", "item_id": "sku"}, delimiter=";")
-    rows = _read(file, settings).collect()
-    assert rows.select("business_date", "item_id", "quantity").rows() == [("2017-03-01", "I1", "2,5")]
-    assert inspect_landing_file(file, FEEDS["pos_sales"], settings) == FileReport(
-        unknown_columns=("till",),
-        missing_optional_columns=(
-            "sales_amount",
-            "discount_amount",
-            "transaction_id",
-            "line_number",
-            "sold_at",
-            "customer_id",
-        ),
-    )
-
-
-def test_parquet_values_become_their_canonical_text(tmp_path: Path) -> None:
-    frame = pl.DataFrame(
-        {
-            "business_date": [date(2017, 3, 1), None],
-            "store_id": [7, -8],
-            "item_id": pl.Series(["a", ""], dtype=pl.Categorical),
-            "quantity": [0.1, 1e16],
-            "sales_amount": pl.Series([0.1, 3], dtype=pl.Float32),
-            "discount_amount": [Decimal("5.90"), None],
-            "transaction_id": [True, False],
-            "sold_at": [datetime(2017, 3, 1, 18, 22, 5), datetime(2017, 3, 1, 0, 0, 0, 250)],
-            "customer_id": pl.Series([None, None], dtype=pl.Null),
-        }
-    )
-    (tmp_path / "pos_sales").mkdir()
-    frame.write_parquet(tmp_path / "pos_sales" / "a.parquet")
-    (file,) = discover(tmp_path, "pos_sales")[0]
-    assert _read(file).collect().select(frame.columns).rows() == [
-        ("2017-03-01", "7", "a", "0.1", "0.1", "5.90", "true", "2017-03-01T18:22:05", None),
-        (None, "-8", "", "1e+16", "3.0", None, "false", "2017-03-01T00:00:00.000250", None),
-    ]
-
-
-def test_a_time_zone_stays_visible_so_that_cleaning_can_refuse_it(tmp_path: Path) -> None:
-    aware = pl.Series([datetime(2017, 3, 1, 18)]).dt.replace_time_zone("Europe/Berlin")
-    (tmp_path / "pos_sales").mkdir()
-    sale = {"business_date": ["2017-03-01"], "store_id": ["S"], "item_id": ["I"], "quantity": [1], "sold_at": aware}
-    pl.DataFrame(sale).write_parquet(tmp_path / "pos_sales" / "a.parquet")
-    (file,) = discover(tmp_path, "pos_sales")[0]
-    assert _read(file).collect()["sold_at"].to_list() == ["2017-03-01T18:00:00+01:00"]
-
-
-@pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
-def test_rows_are_numbered_through_in_file_order_however_the_frame_is_collected(tmp_path: Path, ending: str) -> None:
-    count = 150_000
-    frame = pl.DataFrame({"item_id": [f"I{n}" for n in range(1, count + 1)], "item_name": ["x" * 60] * count})
-    path = tmp_path / "items" / f"a.{ending}"
-    path.parent.mkdir()
-    match ending:
-        case "csv":
-            frame.write_csv(path)
-        case "csv.gz":
-            path.write_bytes(gzip.compress(frame.write_csv().encode(), compresslevel=1))
-        case "parquet":
-            frame.write_parquet(path, row_group_size=40_000)
-    (file,) = discover(tmp_path, "items")[0]
-    rows = _read(file)
-    named_by_number = pl.format("I{}", "row_number") == pl.col("item_id")
-    assert rows.select(pl.len(), named_by_number.all()).collect(engine="streaming").row(0) == (count, True)
-    assert rows.head(3).collect()["item_id"].to_list() == ["I1", "I2", "I3"]
-    assert rows.head(count - 1).collect()["item_id"][-1] == f"I{count - 1}"
-    assert rows.filter(pl.col("row_number") == count).select("item_id").collect().item() == f"I{count}"
-    assert sum(batch.height for batch in rows.collect_batches()) == count
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["x*.csv", "[ab].csv", "it's.csv", 'say "x".csv', "two\nlines.csv", "100%41.csv", "-rf.csv", "a;b #?.csv", "é.csv"],
-)
-@pytest.mark.parametrize("ending", ["", ".gz"])
-def test_a_strange_file_name_reads_that_file_only(tmp_path: Path, name: str, ending: str) -> None:
-    for bystander in ("xyz.csv", "a.csv", "100A.csv"):
-        path = tmp_path / "pos_sales" / bystander
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(HEADER + ROW + ROW)
-    strange = tmp_path / "pos_sales" / (name + ending)
-    strange.write_bytes(gzip.compress(HEADER + ROW) if ending else HEADER + ROW)
-    (file,) = [file for file in discover(tmp_path, "pos_sales")[0] if file.path == strange]
-    assert _read(file).collect().height == 1
-
-
-def test_a_strange_parquet_name_reads_that_file_only(tmp_path: Path) -> None:
-    folder = tmp_path / "stores" / "region=CA"
-    folder.mkdir(parents=True)
-    pl.DataFrame({"store_id": ["S1"]}).write_parquet(folder / "x.parquet")
-    (folder / "x.parquet").rename(folder / "x*.parquet")
-    pl.DataFrame({"store_id": ["S2"]}).write_parquet(folder / "xyz.parquet")
-    strange = discover(tmp_path, "stores")[0][0]
-    assert _read(strange).collect().select("store_id", "region").rows() == [("S1", None)]
-
-
-# What is refused
-
-
-def test_missing_columns_are_named_all_at_once_with_those_found_and_the_remedy(tmp_path: Path) -> None:
-    file = _land(tmp_path, b"business_date,store,item_id,units\n")
-    message = _refusal(file, FeedSettings(columns={"quantity": "pieces"}))
-    assert message == (
-        "landing file pos_sales/a.csv: required columns are missing: store_id, quantity (named pieces in retail.toml); "
-        "the file has: business_date, store, item_id, units. Add them to the file, or where they have other names there, "
-        'say so in retail.toml under [feeds.pos_sales.columns], such as store_id = "name in the file".'
-    )
-
-
-def test_a_wrong_delimiter_is_recognised(tmp_path: Path) -> None:
-    file = _land(tmp_path, HEADER.replace(b",", b";"))
-    assert _refusal(file).endswith("separated by ';': set feeds.pos_sales.delimiter in retail.toml.")
-
-
-def test_every_problem_of_a_header_is_told(tmp_path: Path) -> None:
-    message = _refusal(_land(tmp_path, b"business_date,store_id,store_id,quantity\n"))
-    assert "required columns are missing: item_id" in message
-    assert "more than once in the header: store_id" in message
-
-
-def test_columns_without_a_name_are_no_fault(tmp_path: Path) -> None:
-    file = _land(tmp_path, HEADER.replace(b"\n", b",,\n") + ROW.replace(b"\n", b",,\n"))
-    assert _read(file).collect()["quantity"].to_list() == ["2"]
-
-
-@pytest.mark.parametrize(
-    ("broken_row", "fields"), [(b"2017-03-01,S1,I1\n", 3), (b"2017-03-01,S1,I1,2,5\n", 5), (b"  \n", 1)]
-)
-def test_a_ragged_row_is_named_by_its_number_wherever_it_stands(tmp_path: Path, broken_row: bytes, fields: int) -> None:
-    file = _land(tmp_path, HEADER + ROW * 600_000 + b"\n" + broken_row + ROW)
-    assert f"row 600001 has {fields} fields where the header has 4" in _refusal(file)
-
-
-def test_a_broken_file_is_named_by_a_writer_that_streams_too(tmp_path: Path) -> None:
-    rows = _read(_land(tmp_path, HEADER + ROW + b"x\n"))
-    with pytest.raises(BrokenFile, match="row 2 has 1 fields"):
-        rows.sink_parquet(tmp_path / "out.parquet")
-    with pytest.raises(BrokenFile, match="row 2 has 1 fields"):
-        rows.collect(engine="streaming")
-
-
-@pytest.mark.parametrize("content", [HEADER + b"2017-03-01,\xff,I1,2\n", "business_date,store_id".encode("utf-16")])
-def test_text_that_is_not_utf8_is_refused(tmp_path: Path, content: bytes) -> None:
-    message = _refusal(_land(tmp_path, content))
-    assert "not UTF-8" in message
-    assert "Save it as CSV in UTF-8" in message
-
-
-def test_text_that_is_not_utf8_is_refused_far_down_in_the_file(tmp_path: Path) -> None:
-    assert "not UTF-8" in _refusal(_land(tmp_path, HEADER + ROW * 600_000 + b"2017-03-01,\xff,I1,2\n"))
-
-
-def test_a_quotation_mark_that_is_never_closed_is_refused(tmp_path: Path) -> None:
-    assert "never closed" in _refusal(_land(tmp_path, HEADER + b'2017-03-01,S1,I1,"2\n' + ROW * 3))
-    assert "fields where the header has 4" in _refusal(_land(tmp_path, HEADER + b'2017-03-01,"S1,I1,2\n' + ROW * 3))
-
-
-def test_a_field_of_many_megabytes_is_refused(tmp_path: Path) -> None:
-    field = b'"' + b"x" * 17_000_000 + b'"'
-    assert "row is longer than 8 MB" in _refusal(_land(tmp_path, HEADER + b"2017-03-01,S1,I1," + field + b"\n"))
-
-
-_ZIPPED = gzip.compress(HEADER + os.urandom(5000).hex().encode())
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "problem"),
-    [
-        ("a.parquet", HEADER + ROW, "not a whole Parquet file"),
-        ("a.csv.gz", HEADER + ROW, "not a whole gzip file"),
-        ("a.csv.gz", _ZIPPED[:-100], "not a whole gzip file"),
-        ("a.csv.gz", _ZIPPED[:-8] + bytes(8), "not a whole gzip file"),
-        ("a.csv.gz", _ZIPPED + b"rest", "not a whole gzip file"),
-        ("a.csv", b"PAR1\x00\xff\xfe", "not UTF-8 text"),
-    ],
-    ids=["CSV named Parquet", "CSV named gzip", "cut gzip", "wrong checksum", "rest after gzip", "Parquet named CSV"],
-)
-def test_a_file_that_is_not_what_its_name_says_is_refused(
-    tmp_path: Path, name: str, content: bytes, problem: str
-) -> None:
-    message = _refusal(_land(tmp_path, content, name))
-    assert message.startswith(f"landing file pos_sales/{name}: {problem}")
-
-
-def test_a_truncated_or_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
-    whole = tmp_path / "whole"
-    items = pa.table({"item_id": [str(n) for n in range(10_000)]})
-    # Without compression only the checksum of a page can tell that a letter in it has changed.
-    pq.write_table(items, whole, write_page_checksum=True, use_dictionary=False, compression="none")
-    content = whole.read_bytes()
-    assert "not a whole Parquet file" in _refusal(_land(tmp_path, content[:-100], "a.parquet", "items"))
-    damaged = content[:500] + bytes([content[500] ^ 1]) + content[501:]
-    assert "not a whole Parquet file" in _refusal(_land(tmp_path, damaged, "a.parquet", "items"))
-
-
-def test_parquet_types_without_a_text_form_are_refused_all_at_once(tmp_path: Path) -> None:
-    (tmp_path / "items").mkdir()
-    path = tmp_path / "items" / "a.parquet"
-    pl.DataFrame({"item_id": [b"x"], "brand": [["a"]], "unknown": [["b"]]}).write_parquet(path)
-    (file,) = discover(tmp_path, "items")[0]
-    message = _refusal(file)
-    assert "column item_id is of the type" in message
-    assert "column brand is of the type" in message
-    assert "unknown" not in message
-
-
-@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet"])
-def test_a_file_of_no_bytes_is_empty_and_not_broken(tmp_path: Path, name: str) -> None:
-    file = _land(tmp_path, b"", name)
-    assert _read(file).collect().height == 0
-    assert inspect_landing_file(file, FEEDS["pos_sales"], AS_DOCUMENTED) == FileReport((), ())
-
-
-def test_the_arrival_is_kept_to_the_microsecond(tmp_path: Path) -> None:
-    arrived = ARRIVED + timedelta(microseconds=1)
-    rows = read_landing_file(
-        _land(tmp_path, HEADER + ROW),
-        FEEDS["pos_sales"],
-        AS_DOCUMENTED,
-        file_id=FILE_ID,
-        ingested_at=arrived,
-        first_date=FIRST_DATE,
-        today=TODAY,
-    )
-    assert rows.collect()["ingested_at"].to_list() == [arrived]
+def test_a_file_is_quiet_some_time_after_it_was_written_to(tmp_path: Path) -> None:
+    file = _land(tmp_path, HEADER)
+    assert not file.is_quiet(file.modified_at + timedelta(seconds=1.9), 2)
+    assert file.is_quiet(file.modified_at + timedelta(seconds=2), 2)
+    assert not file.is_quiet(file.modified_at - timedelta(hours=1), 2), "the clock of the file server is ahead"

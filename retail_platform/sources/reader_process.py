@@ -1,0 +1,152 @@
+"""The child process that parses landing files: reads jobs, writes Parquet files of text, and may die of a bad file.
+
+Here: its limits, and the loop from job to answer. Not here: the formats (`formats.py`), and who asks (`reading.py`).
+
+A parser may be crashed or blown up by the file that it reads. In a process of its own, without secrets in its
+environment, with a limit on memory, time, open files and file size, and where the kernel allows it without network,
+that is a refused file and not a dead run.
+
+Jobs come as lines of JSON on standard input, answers leave as lines of JSON on what was standard output.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from retail_platform.cleaning.text import own_day
+from retail_platform.contracts.feeds import FEEDS, Feed, raw_table
+from retail_platform.settings import FeedSettings
+from retail_platform.sources.formats import Caps, Job, Refusal, counted, open_batches
+
+_NEW_USER_NAMESPACE, _NEW_NETWORK_NAMESPACE = 0x1000_0000, 0x4000_0000
+
+
+def main() -> None:
+    """Answer jobs until standard input ends."""
+    _without_network()
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    # What a library prints must not be taken for an answer.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    limits = json.loads(sys.stdin.readline())
+    _limit(**limits)
+    for line in sys.stdin:
+        _limit_time(limits["seconds"])
+        answers.write(json.dumps(_answer(json.loads(line))) + "\n")
+        answers.flush()
+
+
+def _without_network() -> None:
+    """Leave for an empty network of our own; without the right to, or on another kernel, stay."""
+    with suppress(AttributeError, OSError):
+        unshare = ctypes.CDLL(None).unshare
+        if unshare(_NEW_NETWORK_NAMESPACE) != 0:
+            unshare(_NEW_USER_NAMESPACE | _NEW_NETWORK_NAMESPACE)
+
+
+def _limit(*, memory_bytes: int, file_bytes: int, open_files: int, seconds: int) -> None:
+    in_use = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + memory_bytes,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes,) * 2)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit_time(seconds)
+
+
+def _limit_time(seconds: int) -> None:
+    """Processor time from now on; a process whose parent has died ends by it."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + seconds + 1, hard))
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return _read(request)
+    except Refusal as refusal:
+        return {"problem": refusal.problem, "remedy": refusal.remedy}
+    except (MemoryError, pa.ArrowMemoryError):
+        return {"lack": "memory"}
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            return {
+                "problem": "too large once it is unpacked",
+                "remedy": "Split it, or raise intake.max_expanded_bytes.",
+            }
+        return {"failure": error.strerror or str(error)}
+
+
+def _read(request: dict[str, Any]) -> dict[str, Any]:
+    form = FeedSettings.model_validate(request["form"])
+    job = Job(**{**request["job"], "form": form, "caps": Caps(**request["job"]["caps"])})
+    batches = open_batches(job)
+    if job.format != "jsonl" and not set(request["required"]) <= {name for name, _ in batches.columns}:
+        return {"columns": batches.columns, "rows": 0}
+    rows = _with_provenance(counted(batches.rows, job.caps), FEEDS[request["feed"]], form, request["provenance"])
+    facts = _write(rows, Path(request["output"]))
+    return {"columns": batches.columns, **facts}
+
+
+def _with_provenance(
+    batches: Iterator[pl.DataFrame], feed: Feed, form: FeedSettings, provenance: dict[str, Any]
+) -> Iterator[pl.DataFrame]:
+    """Batches in the shape of the raw table: `row_number` counts data rows from 1 in file order."""
+    today, first_date = (date.fromisoformat(provenance[name]) for name in ("today", "first_date"))
+    partition = pl.lit(today, pl.Date)
+    if feed.date_column:
+        day = own_day(feed, form, provenance["store_time_zones"])
+        partition = pl.when(day.is_between(first_date, today)).then(day).otherwise(partition)
+    columns = raw_table(feed, form.extra_columns).polars_schema.names()
+    before = 0
+    for batch in batches:
+        yield batch.with_columns(
+            pl.lit(provenance["file_id"]).alias("file_id"),
+            pl.int_range(before + 1, before + 1 + batch.height, dtype=pl.Int64).alias("row_number"),
+            partition.alias("partition_date"),
+            pl.lit(datetime.fromisoformat(provenance["ingested_at"]), pl.Datetime("us")).alias("ingested_at"),
+        ).select(columns)
+        before += batch.height
+
+
+def _write(batches: Iterator[pl.DataFrame], output: Path) -> dict[str, Any]:
+    """Write the batches as one Parquet file, one being written while the next is parsed."""
+    rows = 0
+    days: list[date] = []
+    under_way: Future[None] | None = None
+    with ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        pool = ThreadPoolExecutor(1)
+        for batch in batches:
+            if batch.height:
+                rows += batch.height
+                days += batch.select(low=pl.col("partition_date").min(), high=pl.col("partition_date").max()).row(0)
+            table = batch.to_arrow()
+            if writer is None:
+                # Nobody asks this file for a range, so statistics would be made for nothing.
+                writer = pq.ParquetWriter(output, table.schema, compression="lz4", write_statistics=False)
+                # Entered in this order, the pool ends before the writer is closed: it must not write to a closed one.
+                stack.enter_context(writer)
+                stack.enter_context(pool)
+            if under_way:
+                under_way.result()
+            under_way = pool.submit(writer.write_table, table)
+        if under_way:
+            under_way.result()
+    return {"rows": rows, "first_date": str(min(days)) if days else None, "last_date": str(max(days)) if days else None}
+
+
+if __name__ == "__main__":
+    main()
