@@ -69,12 +69,12 @@ def bring_in(
     """
     result = ingest_feed(lakehouse, feed, run_id, progress)
     reports = []
+
+    def ingest() -> None:
+        nonlocal result
+        result = result.then(ingest_feed(lakehouse, feed, run_id, progress))
+
     for name, source in lakehouse.settings.sources_of(feed).items():
-
-        def ingest() -> None:
-            nonlocal result
-            result = result.then(ingest_feed(lakehouse, feed, run_id, progress))
-
         progress(f"{feed}: asking {name}")
         reports.append(_bring_in_source(lakehouse, name, source, ingest))
     _raise_alerts(lakehouse, [report for report in reports if report.stale], run_id)
@@ -122,14 +122,12 @@ def _bring_in_source(lakehouse: Lakehouse, name: str, source: Source, ingest: Ca
         try:
             for attempt in _attempts(source):
                 with attempt:
-                    ingest()
-                    held = taken_in(lakehouse, source.feed, name)
+                    held = _all_taken_in(lakehouse, name, source, ingest)
                     _refuse_extracts_left_over(lakehouse, name, source, held)
                     notes = _extract(lakehouse, name, source, held).notes
         except SourceError as error:
             problem = str(error)
-        ingest()
-        after = taken_in(lakehouse, source.feed, name).extracts
+        after = _all_taken_in(lakehouse, name, source, ingest).extracts
     new = after.join(before, on="file_id", how="anti")
     return SourceReport(
         source=name,
@@ -140,6 +138,15 @@ def _bring_in_source(lakehouse: Lakehouse, name: str, source: Source, ingest: Ca
         problem=problem,
         last_extract=None if after.is_empty() else datetime.fromisoformat(str(after["ingested_at"].max())),
     )
+
+
+def _all_taken_in(lakehouse: Lakehouse, name: str, source: Source, ingest: Callable[[], None]) -> TakenIn:
+    """What the lake holds of a source once the extracts that have landed are taken in."""
+    held = taken_in(lakehouse, source.feed, name)
+    if not _left_over(lakehouse, source.feed, name, held):
+        return held
+    ingest()
+    return taken_in(lakehouse, source.feed, name)
 
 
 def _attempts(source: Source) -> Retrying:
@@ -164,15 +171,18 @@ def _extract(lakehouse: Lakehouse, name: str, source: Source, held: TakenIn) -> 
 
 def _refuse_extracts_left_over(lakehouse: Lakehouse, name: str, source: Source, held: TakenIn) -> None:
     """An extract that cannot be taken in would be made again and again, and rows after it taken in before its own."""
-    known = set(held.extracts["file_name"])
-    left = [
-        file.name for file in landed_extracts(lakehouse.settings.landing, source.feed, name) if file.name not in known
-    ]
+    left = _left_over(lakehouse, source.feed, name, held)
     if left:
         raise SourceError(
             f"source {name}: its extracts {', '.join(left)} lie in the landing zone and could not be taken in; nothing "
             "further is extracted. Look at what the run says of them; removed from there, they are extracted again"
         )
+
+
+def _left_over(lakehouse: Lakehouse, feed: str, name: str, held: TakenIn) -> list[str]:
+    """Extracts of a source that lie in the landing zone and are not in the ledger."""
+    known = set(held.extracts["file_name"])
+    return [file.name for file in landed_extracts(lakehouse.settings.landing, feed, name) if file.name not in known]
 
 
 def _raise_alerts(lakehouse: Lakehouse, stale: Sequence[SourceReport], run_id: str) -> None:

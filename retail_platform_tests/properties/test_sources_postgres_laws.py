@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retail_platform.settings import FeedSettings, PostgresSource
-from retail_platform.sources.extracts import TakenIn, extract_of, landed_extracts
+from retail_platform.sources.extracts import landed_extracts
 from retail_platform.sources.postgres import extract
+from retail_platform_tests.extracts import taken_in_from_landing
 from retail_platform_tests.postgres import PASSWORD, USER
 
 NOON = datetime(2026, 3, 1, 12)
@@ -44,21 +45,12 @@ class Source:
             look_back=LOOK_BACK.total_seconds() / 86_400,
         )
 
-    def taken_in(self) -> TakenIn:
-        files = {file.name: file for file in landed_extracts(self.landing, "inventory", "stock")}
-        rows = []
-        for name, file in files.items():
-            said = extract_of(file)
-            assert said is not None
-            rows.append((name, said.after, said.to, pl.read_parquet(file).height))
-        schema = {"file_id": pl.String, "extracted_after": pl.String, "extracted_to": pl.String, "rows": pl.Int64}
-        frames = {name: pl.read_parquet(file).with_columns(file_id=pl.lit(name)) for name, file in files.items()}
-        return TakenIn(pl.DataFrame(rows, schema, orient="row"), lambda ids: pl.concat(frames[i] for i in ids))
-
     def extract(self, files_left: int, rows_per_file: int) -> None:
         before = set(landed_extracts(self.landing, "inventory", "stock"))
         source = self.source.model_copy(update={"rows_per_file": rows_per_file})
-        extract("stock", source, FeedSettings(), self.landing, self.taken_in())
+        extract(
+            "stock", source, FeedSettings(), self.landing, taken_in_from_landing(self.landing, "inventory", "stock")
+        )
         if files_left < 3:
             for file in [f for f in landed_extracts(self.landing, "inventory", "stock") if f not in before][
                 files_left:
@@ -111,6 +103,35 @@ def test_landed_rows_are_the_rows_of_the_source(
         again = source.landed()
         source.extract(3, 1)
         assert source.landed() == again
+
+
+@pytest.mark.usefixtures("_password")
+@pytest.mark.parametrize(
+    ("kind", "values", "positions"),
+    [
+        ("bigint", ["9", "10", "100"], ["9", "10", "100"]),
+        ("date", ["2026-01-09", "2026-01-10", "2026-02-01"], ["2026-01-09", "2026-01-10", "2026-02-01"]),
+        (
+            "timestamptz",
+            ["2026-01-09 10:00+02", "2026-01-09 09:00:00.5+00", "2026-01-09 09:00:00.51+00"],
+            ["2026-01-09 08:00:00+00", "2026-01-09 09:00:00.5+00", "2026-01-09 09:00:00.51+00"],
+        ),
+    ],
+)
+def test_positions_grow_as_the_cursor_s_values_do(
+    database: tuple[str, psycopg.Connection[Any]], tmp_path: Path, kind: str, values: list[str], positions: list[str]
+) -> None:
+    address, connection = database
+    table = f"stock_{uuid4().hex}"
+    connection.execute(
+        f"CREATE TABLE {table} (as_of_date date, store_id text, item_id text, on_hand int, posted_at {kind})"
+    )
+    source = Source(address, table, tmp_path)
+    for value, position in zip(values, positions, strict=True):
+        connection.execute(f"INSERT INTO {table} VALUES ('2026-03-01', 'S1', 'I1', 1, %s)", [value])
+        source.extract(3, 2)
+        assert taken_in_from_landing(tmp_path, "inventory", "stock").extracts["extracted_to"][-1] == position
+    assert source.landed() == Counter({("I1", "1"): 3})
 
 
 @pytest.fixture

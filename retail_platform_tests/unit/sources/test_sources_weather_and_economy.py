@@ -8,29 +8,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from retail_platform.contracts import FEEDS
 from retail_platform.settings import FredSource, OpenMeteoSource
 from retail_platform.sources import fred, open_meteo
-from retail_platform.sources.extracts import Landed, SourceError, TakenIn, landed_extracts
+from retail_platform.sources.extracts import Landed, SourceError, landed_extracts
+from retail_platform_tests.extracts import taken_in_from_landing
 from retail_platform_tests.misbehaving_server import Asked, MisbehavingServer, misbehaving_server
 
 TODAY = date(2026, 3, 20)
 FAST = {"attempts": 2, "first_wait_seconds": 0.01, "longest_wait_seconds": 0.1, "timeout_seconds": 5}
 CPI = {"id": "CPIAUCSL", "unit": "Index 1982-1984=100"}
-
-
-def taken_in(landing: Path, feed: str, source: str) -> TakenIn:
-    """What a lake would hold that has taken in every extract."""
-    files = {str(number): file for number, file in enumerate(landed_extracts(landing, feed, source))}
-    columns = FEEDS[feed].column_names
-
-    def rows_of(file_ids: Any) -> pl.DataFrame:
-        frames = [pl.read_parquet(files[i]).with_columns(pl.lit(i).alias("file_id")) for i in file_ids]
-        empty = pl.DataFrame(schema=dict.fromkeys(["file_id", *columns], pl.String))
-        return pl.concat([empty, *(frame.select(empty.columns) for frame in frames)])
-
-    extracts = {"file_id": list(files), "ingested_at": list(range(len(files)))}
-    return TakenIn(pl.DataFrame(extracts, schema={"file_id": pl.String, "ingested_at": pl.Int64}), rows_of)
 
 
 class Weather:
@@ -67,7 +53,9 @@ class Weather:
         }
         landing = self.home / "landing"
         source = OpenMeteoSource.model_validate(values)
-        return open_meteo.extract("w", source, landing, self.home / "cache", taken_in(landing, "weather", "w"), today)
+        return open_meteo.extract(
+            "w", source, landing, self.home / "cache", taken_in_from_landing(landing, "weather", "w"), today
+        )
 
     def rows(self) -> pl.DataFrame:
         return pl.concat(pl.read_parquet(file) for file in landed_extracts(self.home / "landing", "weather", "w"))
@@ -105,7 +93,9 @@ class Economy:
         }
         landing = self.home / "landing"
         source = FredSource.model_validate(values)
-        return fred.extract("e", source, landing, self.home / "cache", taken_in(landing, "economic_indicators", "e"))
+        return fred.extract(
+            "e", source, landing, self.home / "cache", taken_in_from_landing(landing, "economic_indicators", "e")
+        )
 
     def rows(self) -> list[tuple[Any, ...]]:
         files = landed_extracts(self.home / "landing", "economic_indicators", "e")
