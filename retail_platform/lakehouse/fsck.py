@@ -28,23 +28,6 @@ from retail_platform.settings import Settings
 CATALOG = f"__ducklake_metadata_{LAKE}"
 """DuckDB's name of the database that the catalog's own tables are in."""
 
-_FILES_OF_EVERY_SNAPSHOT = f"""
-    WITH place AS (
-        SELECT DISTINCT ON (table_id) table_id, schema_name || '.' || table_name AS name,
-               CASE WHEN t.path_is_relative THEN s.path || t.path ELSE t.path END AS path
-        FROM {CATALOG}.ducklake_table AS t JOIN {CATALOG}.ducklake_schema AS s USING (schema_id)
-        ORDER BY table_id, t.begin_snapshot DESC
-    ), file AS (
-        SELECT table_id, path, path_is_relative, record_count AS rows, file_size_bytes AS bytes
-        FROM {CATALOG}.ducklake_data_file
-        UNION ALL
-        SELECT table_id, path, path_is_relative, delete_count, file_size_bytes FROM {CATALOG}.ducklake_delete_file
-    )
-    SELECT CASE WHEN path_is_relative THEN place.path || file.path ELSE file.path END AS path, name, rows, bytes
-    FROM file JOIN place USING (table_id)
-    ORDER BY name, path
-"""
-
 _PARALLEL_READS = 8
 
 
@@ -105,8 +88,25 @@ def fsck(lake: Lakehouse, *, orphans_older_than: timedelta = timedelta(days=1), 
 
 def catalogued_files(connection: duckdb.DuckDBPyConnection) -> dict[str, CataloguedFile]:
     """Every file that a snapshot of the lake still needs, by its path below the root of the data files."""
-    rows = connection.execute(_FILES_OF_EVERY_SNAPSHOT).fetchall()
+    rows = connection.execute(files_of_every_snapshot(f"{CATALOG}.")).fetchall()
     return {path: CataloguedFile(table, count, size) for path, table, count, size in rows}
+
+
+def files_of_every_snapshot(catalog: str = "") -> str:
+    """The statement, for DuckDB and SQLite, that lists path, table, rows and bytes of every file that is needed."""
+    return f"""
+        SELECT CASE WHEN f.path_is_relative THEN s.path || t.path || f.path ELSE f.path END AS path,
+               s.schema_name || '.' || t.table_name AS name, f.rows, f.bytes
+        FROM (
+            SELECT table_id, path, path_is_relative, record_count AS rows, file_size_bytes AS bytes
+            FROM {catalog}ducklake_data_file
+            UNION ALL
+            SELECT table_id, path, path_is_relative, delete_count, file_size_bytes FROM {catalog}ducklake_delete_file
+        ) AS f
+        JOIN {catalog}ducklake_table AS t USING (table_id)
+        JOIN {catalog}ducklake_schema AS s USING (schema_id)
+        ORDER BY name, path
+    """
 
 
 def files_awaiting_removal(connection: duckdb.DuckDBPyConnection) -> set[str]:
