@@ -28,8 +28,10 @@ def raw_prices(rows: int) -> Append:
 def ledger_row(rows: int) -> Append:
     table = TABLES["raw.ingested_files"]
     day = date(2017, 3, 6)
-    row = (FILE_ID, "prices", "prices.csv", 10, rows, day, day, "ingested", "run-1", AT, AT, None, None, None)
-    return Append(table, pl.DataFrame([row], schema=table.polars_schema, orient="row"))
+    row = {"file_id": FILE_ID, "feed": "prices", "file_name": "prices.csv", "bytes": 10, "rows": rows}
+    row |= {"first_date": day, "last_date": day, "status": "ingested", "run_id": "run-1"}
+    row |= {"file_modified_at": AT, "ingested_at": AT}
+    return Append(table, pl.DataFrame([row], schema=table.polars_schema))
 
 
 @pytest.fixture
