@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TEST_WORKERS ?= 2
 
-.PHONY: demo test ui lint lock clean
+.PHONY: demo test faults ui lint lock clean
 
 demo: $(READY)
 	$(BIN)/retail-platform demo
@@ -17,6 +17,10 @@ ui: $(READY)
 
 test: $(READY) lint
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+
+# The whole fault matrix on both catalogs, about a quarter of an hour; it writes docs/faults.md.
+faults: $(READY)
+	$(BIN)/python -m retail_platform_tests.faults
 
 lint: $(READY)
 	$(BIN)/ruff check .

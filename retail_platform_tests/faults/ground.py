@@ -1,0 +1,77 @@
+"""What a scenario of the fault matrix is, and the ground on which it plays.
+
+Here: the vocabulary and fresh homes on either catalog. Not here: any fault (the modules beside this one).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+from retail_platform.lakehouse import LakeError, Lakehouse
+from retail_platform.settings import LakeSettings, Settings
+from retail_platform_tests.postgres import PostgresServer
+
+Catalog = Literal["sqlite", "postgres"]
+CATALOGS: tuple[Catalog, ...] = ("sqlite", "postgres")
+
+
+class CannotRun(Exception):
+    """This machine lacks what a scenario needs; the message says what."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a scenario: how often the fault was made, what was seen, and every law that was broken."""
+
+    rounds: int
+    seen: str
+    violations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A folder of its own and a catalog; `server` is the PostgreSQL server, where the catalog is in one."""
+
+    folder: Path
+    catalog: Catalog
+    server: PostgresServer | None
+
+    @contextmanager
+    def home(self) -> Iterator[Settings]:
+        """Settings of a home without a lake; with PostgreSQL its catalog is a database of its own."""
+        name = f"faults_{uuid4().hex[:12]}"
+        settings = Settings(
+            home=self.folder / name,
+            lake=LakeSettings(memory_limit="1GB", threads=1, lock_timeout_seconds=30),
+        )
+        settings.home.mkdir(parents=True)
+        if self.server is None:
+            yield settings
+            return
+        yield settings.model_copy(update={"catalog": self.server.new_database(name)})
+        self.server.drop_database(name)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A row of the matrix. `play` makes the fault `rounds` times; `quick` is the number of rounds in `make test`."""
+
+    fault: str
+    method: str
+    play: Callable[[Ground, int], Outcome]
+    rounds: int
+    quick: int = 1
+    catalogs: tuple[Catalog, ...] = CATALOGS
+
+
+def ask(lake: Lakehouse, sql: str) -> list[tuple[object, ...]]:
+    """Rows of a query; none where the lake or the table was never made."""
+    try:
+        return lake.query(sql).rows()
+    except LakeError as error:
+        if "there is no lake" in str(error) or "does not exist" in str(error):
+            return []
+        raise
