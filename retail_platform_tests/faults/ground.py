@@ -11,7 +11,7 @@ from typing import Literal
 from uuid import uuid4
 
 from retail_platform.lakehouse import LakeError, Lakehouse
-from retail_platform.settings import LakeSettings, Settings
+from retail_platform.settings import IntakeSettings, LakeSettings, Settings
 from retail_platform_tests.postgres import PostgresServer
 
 Catalog = Literal["sqlite", "postgres"]
@@ -43,16 +43,23 @@ class Ground:
     def home(self) -> Iterator[Settings]:
         """Settings of a home without a lake; with PostgreSQL its catalog is a database of its own."""
         name = f"faults_{uuid4().hex[:12]}"
-        settings = Settings(
-            home=self.folder / name,
-            lake=LakeSettings(memory_limit="1GB", threads=1, lock_timeout_seconds=30),
-        )
-        settings.home.mkdir(parents=True)
+        home = self.folder / name
+        home.mkdir(parents=True)
         if self.server is None:
-            yield settings
+            yield settings_of(home, "sqlite")
             return
-        yield settings.model_copy(update={"catalog": self.server.new_database(name)})
+        yield settings_of(home, self.server.new_database(name))
         self.server.drop_database(name)
+
+
+def settings_of(home: Path, catalog: str) -> Settings:
+    """The settings of every process of the matrix; `catalog` is 'sqlite' or the address of a database."""
+    return Settings(
+        home=home,
+        catalog=catalog,
+        intake=IntakeSettings(quiet_seconds=0),
+        lake=LakeSettings(memory_limit="1GB", threads=1, lock_timeout_seconds=30),
+    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ SCENARIOS = (
         f"{_WRITERS}; killed from outside within 0.8 s after the start or after an acknowledged write",
         kill_at_random,
         rounds=45,
-        quick=3,
+        quick=2,
     ),
     Scenario(
         "kill -9 after the insert, before fsync",

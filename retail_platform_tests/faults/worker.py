@@ -15,12 +15,11 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
-import polars as pl
-
 from retail_platform.lakehouse import Lakehouse, ReplaceSlices, ReplaceTable
 from retail_platform.lakehouse.lakehouse import CommitStep
 from retail_platform.orchestration.ingestion import ingest_feed
-from retail_platform.settings import LakeSettings, Settings
+from retail_platform.settings import Settings
+from retail_platform_tests.faults.ground import settings_of
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, SALES_COLUMNS, STOCK, make_table, sales
 
 WHOLE = make_table("shop.whole", SALES_COLUMNS)
@@ -47,8 +46,7 @@ class Order:
 
     @property
     def settings(self) -> Settings:
-        limits = LakeSettings(memory_limit="1GB", threads=1, lock_timeout_seconds=30)
-        return Settings(home=Path(self.home), catalog=self.catalog, lake=limits)
+        return settings_of(Path(self.home), self.catalog)
 
     def as_line(self) -> str:
         return json.dumps(asdict(self)) + "\n"

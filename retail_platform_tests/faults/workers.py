@@ -32,7 +32,7 @@ class Worker:
     """A running worker process."""
 
     def __init__(self) -> None:
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker has ended
         self.process = subprocess.Popen(
             [sys.executable, "-m", "retail_platform_tests.faults.worker"],
             stdin=subprocess.PIPE,
@@ -90,12 +90,18 @@ class Worker:
 
 
 @contextmanager
-def workers(ahead: int = 2) -> Iterator[Callable[[Order], Worker]]:
-    """Gives workers that have been started `ahead` of time: loading libraries takes longer than most writes."""
-    waiting = deque(Worker() for _ in range(ahead))
+def workers(count: int, ahead: int = 2) -> Iterator[Callable[[Order], Worker]]:
+    """Gives `count` workers, started up to `ahead` before they are needed: loading libraries takes longer than most
+    writes.
+    """
+    waiting: deque[Worker] = deque()
+    started = 0
 
     def begin(order: Order) -> Worker:
-        waiting.append(Worker())
+        nonlocal started
+        while started < count and len(waiting) <= ahead:
+            waiting.append(Worker())
+            started += 1
         worker = waiting.popleft()
         worker.begin(order)
         return worker
