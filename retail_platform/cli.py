@@ -17,6 +17,7 @@ from retail_platform.cli_lake import lake_app
 from retail_platform.terminal import (
     Json,
     current_settings,
+    err,
     lakehouse_of,
     out,
     plain,
@@ -174,7 +175,7 @@ def ingest(
     import polars as pl
 
     from retail_platform.contracts import FEEDS
-    from retail_platform.orchestration.runner import materialize
+    from retail_platform.orchestration.runner import materialize, words_of_sources
 
     unknown = [name for name in feeds or [] if name not in FEEDS]
     if unknown:
@@ -186,6 +187,8 @@ def ingest(
     selection = " or ".join(f'key:"{FEEDS[name].raw_table.replace(".", "/")}"' for name in feeds or FEEDS)
     with progress("Taking in landing files") as say:
         materialize(settings, selection, None, None, say)
+    for words in words_of_sources(settings, feeds or list(FEEDS)):
+        err.print(words, soft_wrap=True, highlight=False, markup=False)
     new = lakehouse.query(
         """
         SELECT feed, file_name, rows, status, NULL AS reason, run_id FROM raw.ingested_files

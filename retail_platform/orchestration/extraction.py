@@ -55,8 +55,8 @@ class SourceReport:
 
     def in_words(self) -> str:
         since = f"; last extract {self.last_extract:%Y-%m-%d %H:%M} UTC" if self.last_extract else "; no extract yet"
-        state = f"{self.problem}{since}" if self.problem else f"{self.rows} new rows in {self.files} files"
-        return "; ".join([f"{self.source}: {state}", *self.notes])
+        new = f"source {self.source}: {self.rows} new rows in {self.files} files"
+        return "; ".join([f"{self.problem}{since}" if self.problem else new, *self.notes])
 
 
 def bring_in(

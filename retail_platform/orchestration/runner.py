@@ -121,6 +121,20 @@ def materialize(
         return _run_by_partition(definitions, instance, selection, keys, progress)
 
 
+def words_of_sources(settings: Settings, feeds: Sequence[str]) -> list[str]:
+    """What became of each configured source of the feeds when their raw tables were last made."""
+    words: list[str] = []
+    with instance_of(settings) as instance:
+        for feed in feeds:
+            if settings.sources_of(feed):
+                event = instance.get_latest_materialization_event(dg.AssetKey(FEEDS[feed].raw_table.split(".")))
+                made = event.asset_materialization if event else None
+                said = made.metadata.get("sources") if made else None
+                if isinstance(said, dg.JsonMetadataValue) and isinstance(said.data, list):
+                    words += map(str, said.data)
+    return words
+
+
 def _run_by_partition(
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,

@@ -12,6 +12,7 @@ from retail_platform.doctor import _sources
 from retail_platform.orchestration import sensors
 from retail_platform.orchestration.assets.sources import source_specs
 from retail_platform.orchestration.extraction import bring_in
+from retail_platform.orchestration.runner import materialize, words_of_sources
 from retail_platform.settings import FredSource, OpenMeteoSource
 from retail_platform_tests.misbehaving_server import Answer, Asked, MisbehavingServer, misbehaving_server
 from retail_platform_tests.orchestration.test_orchestration_sensors import Ticks, selected
@@ -86,6 +87,13 @@ def test_a_run_goes_on_with_the_last_data_while_a_service_is_down_and_says_that_
     required = retailer.settings.sources["weather"].model_copy(update={"required": True})
     failed = materialize_raw_weather(retailer.with_settings(sources={"weather": required}), instance)
     assert "does not answer" in failed["failed"]
+
+
+def test_the_command_line_hears_what_became_of_each_source(retailer: Retailer) -> None:
+    retailer.lake.prepare()
+    assert words_of_sources(retailer.settings, ["weather"]) == []
+    materialize(retailer.settings, 'key:"raw/weather"', None, None, lambda _: None)
+    assert words_of_sources(retailer.settings, ["weather", "items"]) == ["source weather: 2 new rows in 1 files"]
 
 
 def test_revisions_are_kept_side_by_side_by_the_day_they_were_published(
