@@ -4,8 +4,9 @@ Here: loading the extension binaries from their installed wheels, and attaching 
 PostgreSQL, with its data files in a folder or in object storage. Not here: what is read or written over the connection.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -146,6 +147,28 @@ class Reader:
             cursor = self._connection.cursor()
         cursor.execute(f"USE {LAKE}")
         return cursor, is_new
+
+
+def newest_compaction(settings: Settings) -> int | None:
+    """The last snapshot in which files were merged or rewritten, where a reader must know it; else null.
+
+    In SQLite, unlike in PostgreSQL, DuckDB's catalog transaction is no snapshot: a statement that meets a compaction
+    between looking up the files of one table and those of the next misses files of the next one.
+    """
+    if settings.catalog != "sqlite" or not settings.catalog_file.is_file():
+        return None
+    # A catalog that cannot be read is the statement's own to report.
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"file:{settings.catalog_file}?mode=ro", uri=True)) as catalog,
+    ):
+        row = catalog.execute(
+            "SELECT snapshot_id FROM ducklake_snapshot_changes "
+            "WHERE changes_made LIKE '%merge_adjacent%' OR changes_made LIKE '%rewrite_delete%' "
+            "ORDER BY snapshot_id DESC LIMIT 1"
+        ).fetchone()
+        return int(row[0]) if row else None
+    return None
 
 
 def _identity(settings: Settings) -> tuple[int, int] | None:

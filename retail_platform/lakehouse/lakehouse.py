@@ -32,6 +32,7 @@ from retail_platform.lakehouse.connection import (
     confine,
     in_memory,
     is_conflict,
+    newest_compaction,
     open_lake,
 )
 from retail_platform.lakehouse.durability import data_files, sync_files
@@ -122,15 +123,23 @@ class Lakehouse:
 
         with _engine_errors():
             if at is None:
-                return self._reader.ask(ask)
+                return self._settled(lambda: self._reader.ask(ask))
             snapshot = self.snapshot_as_of(at)
             with self.connection(at=snapshot) as connection:
                 confine(connection, self.settings)
                 try:
-                    return ask(connection)
+                    return self._settled(lambda: ask(connection))
                 finally:
                     # One that expired meanwhile may have shown fewer rows than it had.
                     self.snapshot_as_of(snapshot)
+
+    def _settled(self, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """The answer of `read`, which is asked again where files were merged while it looked for them."""
+        while True:
+            before = newest_compaction(self.settings)
+            answer = read()
+            if newest_compaction(self.settings) == before:
+                return answer
 
     @contextmanager
     def read_batches(
@@ -199,7 +208,7 @@ class Lakehouse:
             return connection.execute(f"{sql} ORDER BY snapshot_id DESC").pl()
 
         with _engine_errors():
-            return self._reader.ask(ask)
+            return self._settled(lambda: self._reader.ask(ask))
 
     def commit(self, writes: Sequence[Write], provenance: Provenance) -> Commit:
         """Carry out all `writes` in one transaction and return what was done.

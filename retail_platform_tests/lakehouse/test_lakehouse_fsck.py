@@ -1,6 +1,7 @@
 """fsck finds whatever does not agree, and nothing else."""
 
 import os
+import shutil
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import polars as pl
 import pytest
 
 from retail_platform.contracts import TABLES
-from retail_platform.lakehouse import Append, Lakehouse, ReplaceSlices, ReplaceTable
+from retail_platform.lakehouse import Append, Lakehouse, ReplaceSlices, ReplaceTable, save_model
+from retail_platform.lakehouse.catalog_copy import load_catalog, save_catalog
 from retail_platform.lakehouse.fsck import fsck
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, TUESDAY, sales
 
@@ -85,3 +87,72 @@ def test_a_ledger_that_disagrees_with_the_raw_rows_is_found_either_way(written: 
     ]
     written.commit([ReplaceTable(TABLES["raw.prices"], TABLES["raw.prices"].empty())], BY)
     assert found(written) == [("ledger disagrees", "raw.prices")]
+
+
+def test_a_value_that_turned_on_the_disk_is_found_by_reading_everything(sqlite_lake: Lakehouse) -> None:
+    sqlite_lake.commit([ReplaceTable(SALES, sales(MONDAY, *range(2000)))], BY)
+    file = a_file(sqlite_lake)
+    content = bytearray(file.read_bytes())
+    for place in range(20, 120):
+        content[place] ^= 0xFF
+    file.write_bytes(content)
+
+    assert fsck(sqlite_lake) == []
+    assert [finding.kind for finding in fsck(sqlite_lake, deep=True)] == ["file damaged"]
+
+
+def test_a_catalog_older_than_its_files_and_files_older_than_their_catalog_are_found(sqlite_lake: Lakehouse) -> None:
+    sqlite_lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+    older = sqlite_lake.settings.home / "older"
+    save_catalog(sqlite_lake.settings, older)
+    sqlite_lake.commit([Append(SALES, sales(TUESDAY, 2))], BY)
+    newest = max(sqlite_lake.settings.lake_data.rglob("*.parquet"), key=lambda file: file.stat().st_mtime_ns)
+    newer = sqlite_lake.settings.home / "newer"
+    save_catalog(sqlite_lake.settings, newer)
+
+    def put(catalog: Path) -> None:
+        sqlite_lake.settings.catalog_file.unlink()
+        load_catalog(sqlite_lake.settings, catalog)
+
+    put(older)
+    os.utime(newest, (0, 0))
+    (finding,) = fsck(Lakehouse(sqlite_lake.settings))
+    assert finding.kind == "file not catalogued"
+    assert str(newest) in finding.message
+    put(newer)
+    assert fsck(Lakehouse(sqlite_lake.settings)) == []
+    newest.unlink()
+    (finding,) = fsck(Lakehouse(sqlite_lake.settings))
+    assert finding.kind == "file missing"
+    assert str(newest) in finding.message
+
+
+def test_a_damaged_catalog_is_said_to_be_and_nothing_else_is_judged_by_it(sqlite_lake: Lakehouse) -> None:
+    sqlite_lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+    save_catalog(sqlite_lake.settings, copy := sqlite_lake.settings.home / "copy")
+    content = bytearray(copy.read_bytes())
+    content[4096:8192] = b"\xff" * 4096
+    for file in sqlite_lake.settings.home.glob("catalog.sqlite*"):
+        file.unlink()
+    sqlite_lake.settings.catalog_file.write_bytes(content)
+
+    assert [finding.kind for finding in fsck(Lakehouse(sqlite_lake.settings))] == ["catalog damaged"]
+
+
+def test_a_model_that_is_gone_or_altered_is_found(sqlite_lake: Lakehouse) -> None:
+    models, table = sqlite_lake.settings.models, TABLES["model.registry"]
+    rows = []
+    for version in ("v1", "v2", "v3"):
+        sha256 = save_model(models, version, {"model.txt": "tree"}, {"seed": 1})
+        row = {"model_version": version, "shard": "all", "stage": "champion", "changed_at": AT, "changed_by": "run-1"}
+        row |= {"reason": "", "trained_until": MONDAY, "folder": version, "lake_snapshot": 0}
+        rows.append(row | {"manifest_sha256": "0" * 64 if version == "v3" else sha256})
+    sqlite_lake.commit([Append(table, pl.DataFrame(rows, schema=table.polars_schema))], BY)
+    (models / "v2" / "model.txt").write_text("twig")
+    shutil.rmtree(models / "v1")
+
+    findings = fsck(sqlite_lake)
+    assert {finding.kind for finding in findings} == {"model damaged"}
+    for version, finding in zip(("v1", "v2", "v3"), findings, strict=True):
+        assert version in finding.message
+    assert "is not the one that was registered" in findings[2].message

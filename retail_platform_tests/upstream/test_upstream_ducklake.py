@@ -16,7 +16,7 @@ import pytest
 from retail_platform.lakehouse.connection import extension_file, in_memory, is_conflict, text
 from retail_platform_tests.postgres import PostgresServer
 
-EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner")
+EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner", "httpfs")
 
 
 @contextmanager
@@ -146,6 +146,93 @@ def test_a_rolled_back_write_that_failed_leaves_its_file(tmp_path: Path) -> None
             )
         connection.execute("ROLLBACK")
     assert len(list(tmp_path.rglob("*.parquet"))) == 1
+
+
+def three_days(connection: duckdb.DuckDBPyConnection) -> None:
+    """A table of one file a day; its snapshots are 1 to 4."""
+    connection.execute("CREATE TABLE sales (day DATE, units INTEGER)")
+    for day in (6, 7, 8):
+        connection.execute(f"INSERT INTO sales SELECT DATE '2017-03-0{day}', i FROM range(10) AS numbers(i)")
+
+
+def test_merging_in_a_transaction_commits_with_it_and_keeps_every_snapshot(tmp_path: Path) -> None:
+    """Decision: maintenance merges in a transaction, so that new files are on disk before the catalog names them."""
+    with plain_ducklake(tmp_path) as connection:
+        three_days(connection)
+        connection.execute("BEGIN")
+        assert connection.execute("CALL ducklake_merge_adjacent_files('lake', 'sales')").fetchall()[0][2:] == (3, 1)
+        connection.execute("ROLLBACK")
+        assert len(connection.execute("FROM ducklake_list_files('lake', 'sales')").fetchall()) == 3
+        connection.execute("CALL ducklake_merge_adjacent_files('lake', 'sales')")
+        assert len(connection.execute("FROM ducklake_list_files('lake', 'sales')").fetchall()) == 1
+        at = [connection.execute(f"SELECT count(*) FROM sales AT (VERSION => {v})").fetchone() for v in (2, 3, 4)]
+        assert at == [(10,), (20,), (30,)]
+
+
+def test_a_file_with_deleted_rows_is_not_merged_until_it_is_rewritten(tmp_path: Path) -> None:
+    """Decision: maintenance rewrites first, from a fifth of deleted rows on; DuckLake's own threshold is 95 %."""
+    with plain_ducklake(tmp_path) as connection:
+        three_days(connection)
+        connection.execute("DELETE FROM sales WHERE units < 3")
+        rewrite = "CALL ducklake_rewrite_data_files('lake', 'sales'"
+        assert connection.execute("CALL ducklake_merge_adjacent_files('lake', 'sales')").fetchall() == []
+        assert connection.execute(f"{rewrite})").fetchall() == []
+        assert [row[2] for row in connection.execute(f"{rewrite}, delete_threshold => 0.2)").fetchall()] == [3]
+
+
+@pytest.mark.parametrize(("catalog", "isolated"), [("sqlite", False), ("postgres", True)])
+def test_a_transaction_beside_a_merge_loses_its_snapshot_on_sqlite_alone(
+    tmp_path: Path, request: pytest.FixtureRequest, catalog: str, isolated: bool
+) -> None:
+    """Decision: on SQLite a read during which files were merged is asked again, and no two statements of a reader
+    share a transaction."""
+    server = request.getfixturevalue("postgres_server") if catalog == "postgres" else None
+    address = server.new_database("merge_beside_reader") if server else None
+    with plain_ducklake(tmp_path, address) as writer, plain_ducklake(tmp_path, address) as reader:
+        three_days(writer)
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM sales").fetchone() == (30,)
+        writer.execute("INSERT INTO sales VALUES (DATE '2017-03-09', 1)")
+        writer.execute("CALL ducklake_merge_adjacent_files('lake', 'sales')")
+        assert (reader.execute("SELECT count(*) FROM sales").fetchone() == (30,)) is isolated
+        reader.execute("COMMIT")
+        assert reader.execute("SELECT count(*) FROM sales").fetchone() == (31,)
+
+
+def test_a_time_without_a_snapshot_of_its_own_shows_the_one_before_even_if_others_have_expired(tmp_path: Path) -> None:
+    """Decision: the lakehouse looks up the snapshot of a time itself, and refuses where one between has expired."""
+    with plain_ducklake(tmp_path) as connection:
+        three_days(connection)
+        third = connection.execute(
+            "SELECT snapshot_time FROM ducklake_snapshots('lake') WHERE snapshot_id = 3"
+        ).fetchone()
+        assert third is not None
+        connection.execute("CALL ducklake_expire_snapshots('lake', versions => [3])")
+        sql = "SELECT count(*) FROM sales AT (TIMESTAMP => ?::TIMESTAMPTZ)"
+        assert connection.execute(sql, [third[0]]).fetchone() == (10,)
+
+
+def test_the_cleanup_of_old_files_passes_over_one_that_is_gone(tmp_path: Path) -> None:
+    """Decision: maintenance lets DuckLake remove the files; one that a killed maintenance had removed stops nothing."""
+    with plain_ducklake(tmp_path) as connection:
+        three_days(connection)
+        connection.execute("CALL ducklake_merge_adjacent_files('lake', 'sales')")
+        min((tmp_path / "data").rglob("*.parquet")).unlink()
+        connection.execute("CALL ducklake_cleanup_old_files('lake', cleanup_all => true)")
+        assert len(list((tmp_path / "data").rglob("*.parquet"))) == 1
+        assert connection.execute("SELECT count(*) FROM sales").fetchone() == (30,)
+
+
+def test_the_removal_of_orphans_takes_the_files_of_a_write_that_is_under_way(tmp_path: Path) -> None:
+    """Decision: maintenance finds orphans itself, takes old ones only, and runs beside no writer."""
+    with plain_ducklake(tmp_path) as writer, plain_ducklake(tmp_path) as maintenance:
+        writer.execute("CREATE TABLE sales (units INTEGER)")
+        writer.execute("BEGIN")
+        writer.execute("INSERT INTO sales SELECT i FROM range(100) AS numbers(i)")
+        maintenance.execute("CALL ducklake_delete_orphaned_files('lake', cleanup_all => true)")
+        writer.execute("COMMIT")
+        with pytest.raises(duckdb.Error, match=r"Cannot open file|No such file"):
+            maintenance.execute("SELECT sum(units) FROM sales").fetchall()
 
 
 def test_duckdb_does_not_force_its_parquet_files_to_disk(tmp_path: Path) -> None:
