@@ -182,7 +182,7 @@ def test_a_file_with_deleted_rows_is_not_merged_until_it_is_rewritten(tmp_path: 
 
 @pytest.mark.parametrize(("catalog", "isolated"), [("sqlite", False), ("postgres", True)])
 def test_a_transaction_beside_a_merge_loses_its_snapshot_on_sqlite_alone(
-    tmp_path: Path, request: pytest.FixtureRequest, catalog: str, isolated: bool
+    tmp_path: Path, request: pytest.FixtureRequest, catalog: str, *, isolated: bool
 ) -> None:
     """Decision: on SQLite a read during which files were merged is asked again, and no two statements of a reader
     share a transaction."""
