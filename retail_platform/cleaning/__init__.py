@@ -1,9 +1,11 @@
 """Raw rows become clean rows, rejected rows with reasons, and duplicates. Pure Polars."""
 
+from retail_platform.cleaning.budget import commonest_reasons, days_over_budget
 from retail_platform.cleaning.calendar import merge_calendar, public_holidays
 from retail_platform.cleaning.clean import CleanedFeed, References, clean_feed, time_zones_of
 from retail_platform.cleaning.conform import ConformingStep
 from retail_platform.cleaning.pseudonyms import CustomerKeyMissing, pseudonym
+from retail_platform.cleaning.reasons import kind_of
 
 __all__ = [
     "CleanedFeed",
@@ -11,6 +13,9 @@ __all__ = [
     "CustomerKeyMissing",
     "References",
     "clean_feed",
+    "commonest_reasons",
+    "days_over_budget",
+    "kind_of",
     "merge_calendar",
     "pseudonym",
     "public_holidays",

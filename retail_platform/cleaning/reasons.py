@@ -19,6 +19,7 @@ from retail_platform.contracts.table import Table
 from retail_platform.settings import FeedSettings
 
 _SHOWN_CHARACTERS = 40
+_DAY = r"[+-]?\d+-\d{2}-\d{2}"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,15 @@ def lies_in_its_partition(column: str, today: date) -> list[Promise]:
         ),
         Promise(day < partition, _format("{}: {} lies before the first accepted date", column, day)),
     ]
+
+
+def kind_of(reason: pl.Expr) -> pl.Expr:
+    """A reason without the values in it, so that equal faults count together: `quantity is not a number`."""
+    return (
+        reason.str.replace(rf"(?s)^(\w+): (?:'.*'|{_DAY}) ", "$1 ")
+        .str.replace(rf", {_DAY}$", "")
+        .str.replace(r"^row \d+ of the same file", "another row of the same file")
+    )
 
 
 def _unreadable(column: str) -> pl.Expr:

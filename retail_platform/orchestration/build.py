@@ -19,6 +19,7 @@ from retail_platform.orchestration.assets.sources import source_specs, written_a
 from retail_platform.orchestration.assets.storage import lake_is_sound, storage_assets, weekly_maintenance
 from retail_platform.orchestration.checks import table_checks
 from retail_platform.orchestration.io_manager import LakeIOManager
+from retail_platform.orchestration.reject_budget import reject_budget_checks
 from retail_platform.orchestration.resources import open_lakehouse
 from retail_platform.orchestration.sensors import sensors
 from retail_platform.settings import Settings, load_settings
@@ -40,7 +41,14 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
             *monitoring_assets(),
             *storage_assets(),
         ],
-        asset_checks=[*table_checks(), every_store_delivered, beats_seasonal_naive, *forecast_checks(), lake_is_sound],
+        asset_checks=[
+            *table_checks(),
+            *reject_budget_checks(),
+            every_store_delivered,
+            beats_seasonal_naive,
+            *forecast_checks(),
+            lake_is_sound,
+        ],
         sensors=sensors(),
         schedules=[weekly_maintenance],
         # Starting a process takes longer than most steps: a run is one process, unless shards are to run side by side.

@@ -20,8 +20,9 @@ from retail_platform.contracts import FEEDS
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.build import build_definitions
 from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_names
+from retail_platform.orchestration.reject_budget import refusal, standing
 from retail_platform.orchestration.sensors import clean_requests, range_tags
-from retail_platform.orchestration.staleness import last_commits, stale_keys
+from retail_platform.orchestration.staleness import last_commits, masters_changed_at, stale_keys
 from retail_platform.settings import Settings
 
 SCIENCE = ("features", "model", "forecast", "monitoring")
@@ -70,23 +71,35 @@ def bring_up_to_date(settings: Settings, lakehouse: Lakehouse, progress: Progres
     with instance_of(settings) as instance:
         raw = [dg.AssetKey(feed.raw_table.split(".")) for feed in FEEDS.values()]
         steps: list[Step] = []
-        refused: RunFailed | None = None
+        complaints: list[str] = []
         try:
             steps.append(_run(definitions, instance, "take in landing files", raw, {}, progress))
         except RunFailed as broken:
             # The other files were taken in; they must not wait until somebody has mended the broken one.
-            refused = broken
+            complaints.append(str(broken))
         asked: set[str | None] = set()
         while requests := [r for r in clean_requests(lakehouse, instance) if r.run_key not in asked]:
             for request in requests:
                 asked.add(request.run_key)
                 keys = list(request.asset_selection or ())
-                steps.append(_run(definitions, instance, "clean", keys, request.tags, progress))
+                try:
+                    steps.append(_run(definitions, instance, "clean", keys, request.tags, progress))
+                except RunFailed as failed:
+                    # Days over their reject budget are withheld; the others go on without them.
+                    if standing(lakehouse, masters_changed_at(last_commits(lakehouse, instance))).is_empty():
+                        raise
+                    complaints.append(str(failed))
         repository = definitions.get_repository_def()
         stale = stale_keys(dg.AssetSelection.groups(*SCIENCE), repository, last_commits(lakehouse, instance))
-        steps += _run_by_partition(definitions, instance, "forecast", stale, progress)
-    if refused:
-        raise refused
+        try:
+            steps += _run_by_partition(definitions, instance, "forecast", stale, progress)
+        except RunFailed as failed:
+            complaints.append(str(failed))
+        withheld = standing(lakehouse, masters_changed_at(last_commits(lakehouse, instance)))
+    still_withheld = [refusal(days) for days in withheld.partition_by("feed", maintain_order=True)]
+    complaints += [words for words in still_withheld if not any(words in told for told in complaints)]
+    if complaints:
+        raise RunFailed("; ".join(complaints))
     return steps
 
 

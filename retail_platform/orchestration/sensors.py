@@ -6,6 +6,7 @@ a tick that is repeated asks for nothing twice.
 
 import hashlib
 import json
+from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,15 @@ from retail_platform.contracts import FEEDS, Feed
 from retail_platform.lakehouse import LakeError, Lakehouse
 from retail_platform.orchestration.ingestion import waiting_files
 from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_names
-from retail_platform.orchestration.staleness import MASTERS, LastCommit, last_commits, pending_days, stale_masters
+from retail_platform.orchestration.reject_budget import settings_digest
+from retail_platform.orchestration.staleness import (
+    MASTERS,
+    LastCommit,
+    last_commits,
+    pending_days,
+    stale_masters,
+    standing_withheld,
+)
 from retail_platform.settings import Settings
 
 LONGEST_GAP_DAYS = 7
@@ -107,7 +116,8 @@ def changed_days(
     context: dg.SensorEvaluationContext, lakehouse: dg.ResourceParam[Lakehouse]
 ) -> dg.SensorResult | dg.SkipReason:
     try:
-        snapshot = str(lakehouse.snapshot_id())
+        # With other settings, days that were withheld may be good enough.
+        snapshot = f"{lakehouse.snapshot_id()}-{_feed_settings(lakehouse.settings)}"
     except LakeError as error:
         return dg.SkipReason(f"no lake to read yet: {error}")
     if snapshot == context.cursor:
@@ -158,10 +168,21 @@ def drift_holds(
     return dg.SensorResult(run_requests=requests, cursor=latest)
 
 
-def ranges(days: Iterable[date]) -> list[tuple[date, date]]:
-    """Runs of days, gaps of up to a week bridged; one span where the days are too scattered for that."""
+def ranges(days: Iterable[date], withheld: Iterable[date] = ()) -> list[tuple[date, date]]:
+    """Runs of days, gaps of up to a week bridged; one span where the days are too scattered for that.
+
+    No range goes over a `withheld` day, whose rows would fail the run for the others.
+    """
+    barriers = sorted(set(withheld))
+    between: dict[int, list[date]] = {}
+    for day in sorted(set(days) - set(barriers)):
+        between.setdefault(bisect(barriers, day), []).append(day)
+    return [found for group in between.values() for found in _bridged(group)]
+
+
+def _bridged(days: Sequence[date]) -> list[tuple[date, date]]:
     found: list[tuple[date, date]] = []
-    for day in sorted(set(days)):
+    for day in days:
         if found and day - found[-1][1] <= timedelta(days=LONGEST_GAP_DAYS):
             found[-1] = (found[-1][0], day)
         else:
@@ -233,19 +254,23 @@ def clean_requests(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[d
     """Runs that bring the clean tables up to date: the masters alone while one of them is stale, since sales must not
     be judged by an old one; else one run for each range of days.
 
-    The key of a request changes only with what has arrived: a run that failed is not asked for again until something
-    new has.
+    The key of a request changes only with what has arrived, what was waived, and the settings of the feeds: a run
+    that failed is not asked for again before. Withheld days are left out until there is a reason to judge them anew.
     """
     commits = last_commits(lakehouse, instance)
+    withheld = standing_withheld(lakehouse, commits)
     files = lakehouse.read("raw.ingested_files", columns=["file_id"]).to_series().sort()
-    arrived = hashlib.sha256("".join(files).encode()).hexdigest()[:16]
-    masters = [_clean_key(feed) for feed in stale_masters(commits)]
+    waived = lakehouse.query("SELECT count(*) FROM quarantine.waivers").item()
+    facts = [*files, str(waived), _feed_settings(lakehouse.settings)]
+    arrived = hashlib.sha256("".join(facts).encode()).hexdigest()[:16]
+    masters = [_clean_key(feed) for feed in stale_masters(commits, withheld)]
     if masters:
         return [dg.RunRequest(run_key=_run_key(arrived, masters, commits), asset_selection=masters)]
     days: dict[tuple[date, date], list[dg.AssetKey]] = {}
     for feed in FEEDS.values():
         if feed.date_column is not None:
-            for span in ranges(pending_days(lakehouse, feed, commits)):
+            left_out = [day for day in withheld.get(feed.name, []) if day is not None]
+            for span in ranges(pending_days(lakehouse, feed, commits), left_out):
                 days.setdefault(span, []).append(_clean_key(feed))
     return [
         dg.RunRequest(
@@ -261,6 +286,11 @@ def _run_key(arrived: str, keys: Sequence[dg.AssetKey], commits: Mapping[str, La
     """What has arrived, what is asked for, and the masters by which it will be judged."""
     judged_by = [commits[name].snapshot_id for name in MASTERS if name in commits]
     return "-".join([arrived, *map(str, judged_by), *(key.path[-1] for key in keys)])
+
+
+def _feed_settings(settings: Settings) -> str:
+    digests = "".join(settings_digest(settings, feed) for feed in FEEDS.values())
+    return hashlib.sha256(digests.encode()).hexdigest()[:16]
 
 
 def _clean_key(feed: Feed) -> dg.AssetKey:

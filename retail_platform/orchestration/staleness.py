@@ -17,6 +17,7 @@ import polars as pl
 from retail_platform.contracts import FEEDS, TABLES, Feed
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_names
+from retail_platform.orchestration.reject_budget import standing
 
 CALENDAR = "clean.calendar"
 MASTERS = ("clean.items", "clean.stores")
@@ -84,8 +85,22 @@ def last_commits(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> dict[str
     return found
 
 
-def stale_masters(commits: Mapping[str, LastCommit]) -> list[Feed]:
-    """Feeds without daily partitions whose clean table is older than their raw one, or was never written.
+def standing_withheld(lakehouse: Lakehouse, commits: Mapping[str, LastCommit]) -> dict[str, list[date | None]]:
+    """Days by feed that would be withheld again as long as nothing changes; asking for them would ask for ever."""
+    days: dict[str, list[date | None]] = {}
+    for feed, day in standing(lakehouse, masters_changed_at(commits)).select("feed", "partition_date").iter_rows():
+        days.setdefault(feed, []).append(day)
+    return days
+
+
+def masters_changed_at(commits: Mapping[str, LastCommit]) -> int:
+    """The snapshot by which items or stores were last written."""
+    return max((commits[name].snapshot_id for name in MASTERS if name in commits), default=0)
+
+
+def stale_masters(commits: Mapping[str, LastCommit], withheld: Collection[str] = ()) -> list[Feed]:
+    """Feeds without daily partitions whose clean table is older than their raw one, or was never written; but none
+    that is `withheld`.
 
     A feed that never arrived counts only until the first cleaning; the calendar shows whether there was one, for it
     always has rows: the public holidays. Items and stores come before what refers to them.
@@ -93,6 +108,8 @@ def stale_masters(commits: Mapping[str, LastCommit]) -> list[Feed]:
     feeds = [feed for feed in FEEDS.values() if feed.date_column is None]
     if CALENDAR in commits:
         feeds = [feed for feed in feeds if feed.raw_table in commits]
+    # A withheld master must not hold the days back: they are judged by its last good rows.
+    feeds = [feed for feed in feeds if feed.name not in withheld]
     stale = [feed for feed in feeds if _older(commits, feed.clean_table, _sources(feed))]
     return [feed for feed in stale if feed.clean_table in MASTERS] or stale
 

@@ -3,28 +3,27 @@
 Here: which raw rows a step reads and which slices it replaces. Not here: what makes a row good (`cleaning/`).
 """
 
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from retail_platform.cleaning import CleanedFeed, References, clean_feed, merge_calendar, public_holidays
+from retail_platform.cleaning import CleanedFeed, References, clean_feed, kind_of, merge_calendar, public_holidays
 from retail_platform.contracts import FEEDS, TABLES, Feed
 from retail_platform.governance.customer_key import customer_key
 from retail_platform.lakehouse import Lakehouse, Provenance, ReplaceSlices, ReplaceTable, Write
 from retail_platform.orchestration.partitions import business_days, days_of_run
+from retail_platform.orchestration.reject_budget import WITHHELD, refusal, withheld_days
 from retail_platform.orchestration.specs import asset_facts
 from retail_platform.orchestration.staleness import REFERRING
 from retail_platform.settings import Settings
 
 CHUNK_ROWS = 1_000_000
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 @dataclass
@@ -38,16 +37,18 @@ class _Account:
     reasons: Counter[str] = field(default_factory=Counter)
     steps: Counter[str] = field(default_factory=Counter)
     snapshot_id: int | None = None
+    withheld: pl.DataFrame = field(default_factory=WITHHELD.empty)
 
-    def add(self, raw: pl.DataFrame, cleaned: CleanedFeed, clean_rows: int) -> None:
+    def add(self, raw: pl.DataFrame, cleaned: CleanedFeed, withheld: pl.DataFrame) -> None:
         self.arrived += raw.height
-        self.clean += clean_rows
+        self.clean += cleaned.clean.height
         self.rejected += cleaned.rejected.height
         self.duplicate += cleaned.duplicates.height
-        for reason in cleaned.rejected.get_column("reasons").explode().drop_nulls():
-            self.reasons[reason.split(":")[0] + ": " + _kind(reason)] += 1
+        kinds = cleaned.rejected.explode("reasons").select(kind_of(pl.col("reasons")).value_counts()).unnest("reasons")
+        self.reasons.update(dict(kinds.iter_rows()))
         for step in cleaned.steps:
             self.steps[step.name] += step.rows
+        self.withheld = pl.concat([self.withheld, withheld])
 
 
 def clean_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -79,6 +80,8 @@ def _clean_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
             )
         account = _clean_days(context, lakehouse, feed, days) if days else _clean_all(context, lakehouse, feed)
         _report_quarantine(context, lakehouse)
+        if not account.withheld.is_empty():
+            raise dg.Failure(refusal(account.withheld), metadata=_metadata(feed, account, days), allow_retries=False)
         return dg.MaterializeResult(metadata=_metadata(feed, account, days))
 
     return clean
@@ -86,16 +89,21 @@ def _clean_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
 
 def _clean_all(context: dg.AssetExecutionContext, lakehouse: Lakehouse, feed: Feed) -> _Account:
     """A feed without daily partitions: all of its raw rows, the whole clean table."""
+    judged_by = lakehouse.snapshot_id()
     raw = lakehouse.read(feed.raw_table, columns=_raw_columns(feed))
     cleaned = _cleaned(lakehouse, feed, raw, _references(lakehouse, feed))
     frame = cleaned.clean
     if feed.name == "calendar_events":
         frame = merge_calendar(frame, _holidays(lakehouse.settings))
     table = TABLES[feed.clean_table]
+    whole = [{"feed": feed.name}]
+    withheld = withheld_days(lakehouse, feed, raw, cleaned.rejected, lake_snapshot=judged_by, run_id=context.run.run_id)
+    writes: list[Write] = [ReplaceSlices(WITHHELD, withheld, whole)]
+    if withheld.is_empty():
+        writes += [ReplaceTable(table, table.validate(frame)), *_set_aside(cleaned, whole)]
     account = _Account()
-    account.add(raw, cleaned, cleaned.clean.height)
-    writes = [ReplaceTable(table, table.validate(frame)), *_set_aside(cleaned, [{"feed": feed.name}])]
-    account.snapshot_id = lakehouse.commit(writes, _provenance(context, feed, "")).snapshot_id
+    account.add(raw, cleaned, withheld)
+    account.snapshot_id = _commit(lakehouse, context, feed, writes, "")
     return account
 
 
@@ -103,6 +111,7 @@ def _clean_days(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, feed: Feed, days: tuple[date, date]
 ) -> _Account:
     """The raw rows of some business days, in chunks of bounded size, each chunk one transaction."""
+    judged_by = lakehouse.snapshot_id()
     table, account, references = TABLES[feed.clean_table], _Account(), _references(lakehouse, feed)
     (date_column,) = table.replaced_by or ()
     for chunk in _chunks(lakehouse, feed, days):
@@ -113,14 +122,20 @@ def _clean_days(
             parameters=[chunk[0], chunk[-1]],
         )
         cleaned = _cleaned(lakehouse, feed, raw, references)
-        writes = [
-            ReplaceSlices(table, table.validate(cleaned.clean), [{date_column: day} for day in chunk]),
-            *_set_aside(cleaned, [{"feed": feed.name, "partition_date": day} for day in chunk]),
-        ]
+        withheld = withheld_days(
+            lakehouse, feed, raw, cleaned.rejected, lake_snapshot=judged_by, run_id=context.run.run_id
+        )
+        written = [day for day in chunk if day not in set(withheld["partition_date"])]
+        kept = _without_days(cleaned, date_column, withheld["partition_date"])
+        writes: list[Write] = [ReplaceSlices(WITHHELD, withheld, _quarantine_slices(feed, chunk))]
+        if written:
+            clean_slices = [{date_column: day} for day in written]
+            writes.append(ReplaceSlices(table, table.validate(kept.clean), clean_slices))
+            writes += _set_aside(kept, _quarantine_slices(feed, written))
         partition = f"{chunk[0]}...{chunk[-1]}"
-        account.snapshot_id = lakehouse.commit(writes, _provenance(context, feed, partition)).snapshot_id
-        account.add(raw, cleaned, cleaned.clean.height)
-        context.log.info("%s %s: %d rows in, %d clean", feed.clean_table, partition, raw.height, cleaned.clean.height)
+        account.add(raw, cleaned, withheld)
+        account.snapshot_id = _commit(lakehouse, context, feed, writes, partition)
+        context.log.info("%s %s: %d rows in, %d clean", feed.clean_table, partition, raw.height, kept.clean.height)
     return account
 
 
@@ -184,18 +199,60 @@ def _set_aside(cleaned: CleanedFeed, slices: list[dict[str, Any]]) -> list[Write
     ]
 
 
-def _provenance(context: dg.AssetExecutionContext, feed: Feed, partition: str) -> Provenance:
-    return Provenance(asset=feed.clean_table, run_id=context.run.run_id, code_version="1", partition=partition)
+def _without_days(cleaned: CleanedFeed, date_column: str, days: pl.Series) -> CleanedFeed:
+    if days.is_empty():
+        return cleaned
+    return replace(
+        cleaned,
+        clean=cleaned.clean.filter(~pl.col(date_column).is_in(days.implode())),
+        rejected=cleaned.rejected.filter(~pl.col("partition_date").is_in(days.implode())),
+        duplicates=cleaned.duplicates.filter(~pl.col("partition_date").is_in(days.implode())),
+    )
+
+
+def _quarantine_slices(feed: Feed, days: list[date]) -> list[dict[str, Any]]:
+    return [{"feed": feed.name, "partition_date": day} for day in days]
+
+
+def _commit(
+    lakehouse: Lakehouse, context: dg.AssetExecutionContext, feed: Feed, writes: list[Write], partition: str
+) -> int:
+    # Where nothing of the clean table was written, its provenance must not say that it is up to date.
+    written = feed.clean_table if any(write.table.name == feed.clean_table for write in writes) else WITHHELD.name
+    provenance = Provenance(asset=written, run_id=context.run.run_id, code_version="1", partition=partition)
+    return lakehouse.commit(writes, provenance).snapshot_id
 
 
 def _report_quarantine(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> None:
+    """Show on the asset pages of the quarantine how many rows it holds now, and why."""
     for name in ("quarantine.rejected_rows", "quarantine.duplicate_rows"):
-        counts = lakehouse.query(f"SELECT feed, count(*) AS rows FROM {name} GROUP BY ALL ORDER BY ALL")
-        total = int(counts["rows"].sum())
-        by_feed = dict(counts.iter_rows())
-        context.log_event(
-            dg.AssetMaterialization(name.split("."), metadata={"dagster/row_count": total, "rows_by_feed": by_feed})
+        why = "reasons" if name == "quarantine.rejected_rows" else "[kind]"
+        counts = lakehouse.query(
+            f"SELECT feed, {why} AS reasons, count(*) AS rows FROM {name} GROUP BY ALL ORDER BY ALL"
         )
+        by_feed = counts.group_by("feed", maintain_order=True).agg(pl.col("rows").sum())
+        by_reason = (
+            counts.explode("reasons")
+            .group_by("feed", kind_of(pl.col("reasons")).alias("reason"))
+            .agg(pl.col("rows").sum())
+            .sort("rows", "feed", "reason", descending=[True, False, False])
+        )
+        context.log_event(
+            dg.AssetMaterialization(
+                name.split("."),
+                metadata={
+                    "dagster/row_count": int(counts["rows"].sum()),
+                    "rows_by_feed": dict(by_feed.iter_rows()),
+                    "rows_by_feed_and_reason": _grid(by_reason.head(50)),
+                },
+            )
+        )
+
+
+def _grid(frame: pl.DataFrame) -> dg.MetadataValue:
+    records = [dg.TableRecord(row) for row in frame.iter_rows(named=True)]
+    columns = [dg.TableColumn(name, "int" if name == "rows" else "string") for name in frame.columns]
+    return dg.MetadataValue.table(records, dg.TableSchema(columns))
 
 
 def _metadata(feed: Feed, account: _Account, days: tuple[date, date] | None) -> dict[str, Any]:
@@ -206,6 +263,8 @@ def _metadata(feed: Feed, account: _Account, days: tuple[date, date] | None) -> 
         "duplicates": account.duplicate,
         "conforming_steps": dict(account.steps),
     }
+    if not account.withheld.is_empty():
+        facts["withheld"] = account.withheld.select(pl.col("partition_date").cast(pl.String)).to_series().to_list()
     if account.snapshot_id is not None:
         facts["lake_snapshot"] = account.snapshot_id
     if account.reasons:
@@ -213,10 +272,3 @@ def _metadata(feed: Feed, account: _Account, days: tuple[date, date] | None) -> 
     if not account.arrived and not days:
         facts["missing"] = f"no rows of {feed.name} have arrived; what depends on it runs without it"
     return facts
-
-
-def _kind(reason: str) -> str:
-    """A reason without the value in it, so that equal faults count together."""
-    words = reason.partition(": ")[2] or reason
-    words = words.rpartition("' ")[2] if "' " in words else words
-    return _DATE.sub("the date", words)
