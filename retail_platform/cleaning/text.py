@@ -146,7 +146,8 @@ def as_text(value: pl.Expr, dtype: pl.DataType, form: FeedSettings = ISO) -> pl.
         case pl.Datetime():
             return value.dt.to_string("%Y-%m-%dT%H:%M:%S%.f%:z")
         case _ if dtype.is_float() or dtype.is_decimal():
-            return value.cast(pl.String).str.replace(".", form.decimal, literal=True)
+            text = value.cast(pl.String)
+            return text if form.decimal == "." else text.str.replace(".", form.decimal, literal=True)
     return value.cast(pl.String)
 
 

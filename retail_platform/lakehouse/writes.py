@@ -26,11 +26,12 @@ class Query:
     sql: str
 
     @classmethod
-    def of_parquet(cls, path: Path) -> "Query":
-        """The rows of one Parquet file of ours, whatever characters its path has."""
+    def of_parquet(cls, *paths: Path) -> "Query":
+        """The rows of Parquet files of ours with the same columns, whatever characters their paths have."""
         # DuckDB takes *, ? and [ for a pattern, unless they stand in brackets.
-        literal = re.sub(r"([*?\[])", r"[\1]", str(path)).replace("'", "''")
-        return cls(f"FROM read_parquet('{literal}')")
+        literal = [re.sub(r"([*?\[])", r"[\1]", str(path)).replace("'", "''") for path in paths]
+        listed = ", ".join(f"'{path}'" for path in literal)
+        return cls(f"FROM read_parquet([{listed}])")
 
 
 Rows: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.RecordBatchReader | Query

@@ -41,6 +41,9 @@ Progress = Callable[[str], None]
 LEFT_OUT = TABLES["raw.files_left_out"]
 LEDGER = TABLES["raw.ingested_files"]
 
+FILES_AT_ONCE, BYTES_AT_ONCE = 32, 64 * 1024**2
+"""Small files are committed together: a commit costs as much as reading ten of them."""
+
 
 @dataclass
 class Ingestion:
@@ -87,6 +90,7 @@ def ingest_feed(lakehouse: Lakehouse, feed_name: str, run_id: str, progress: Pro
         for file in intake.complete_files():
             intake.take(file)
             progress(f"{feed_name}: {file.name}")
+        intake.commit()
         intake.note_files_left_out()
     return intake.result
 
@@ -158,6 +162,18 @@ class _Memory:
         return _facts(file) in self.taken_in or self.left_out.get(_facts(file), ("growing",))[0] != "growing"
 
 
+@dataclass(frozen=True)
+class _Read:
+    """A file that was read and waits for its commit."""
+
+    file: LandingFile
+    rows_file: Path
+    rows: int
+    ledger: dict[str, object]
+    alerts: list[pl.DataFrame]
+    notes: list[str]
+
+
 class _Intake:
     """One go over the files of a feed. Nobody else takes in files of the feed meanwhile."""
 
@@ -167,6 +183,7 @@ class _Intake:
         self._reader = file_reader(lakehouse.settings.intake)
         self._feed, self._run_id, self._spool = feed, run_id, spool
         self._memory = _Memory.of(lakehouse, feed.name)
+        self._pending: list[_Read] = []
         self._left_out: list[dict[str, object]] = []
 
     def complete_files(self) -> Iterator[LandingFile]:
@@ -206,12 +223,41 @@ class _Intake:
             if spooled.file_id in self._memory.names:
                 self._recognise(spooled)
             else:
-                self._read_and_commit(spooled, now)
+                self._read(spooled, now)
         except BrokenFile as broken:
             self._refuse(file, spooled.file_id, broken)
         finally:
-            for path in self._spool.iterdir():
-                path.unlink()
+            spooled.path.unlink()
+        if len(self._pending) >= FILES_AT_ONCE or sum(read.file.bytes for read in self._pending) >= BYTES_AT_ONCE:
+            self.commit()
+
+    def commit(self) -> None:
+        """Commit the files that were read: rows, ledger and alerts in one transaction."""
+        if not self._pending:
+            return
+        table = raw_table(self._feed, self._settings.feed(self._feed.name).extra_columns)
+        ledger = pl.DataFrame([read.ledger for read in self._pending], schema=LEDGER.polars_schema)
+        alerts = [alert for read in self._pending for alert in read.alerts]
+        with_rows = [read for read in self._pending if read.rows]
+        writes: list[Write] = [Append(LEDGER, ledger)]
+        if with_rows:
+            writes.append(Append(table, Query.of_parquet(*(read.rows_file for read in with_rows))))
+        if alerts:
+            writes.append(Append(TABLES["monitoring.alerts"], pl.concat(alerts)))
+        names = [read.file.name for read in self._pending]
+        provenance = Provenance(
+            asset=self._feed.raw_table,
+            run_id=self._run_id,
+            code_version=contract_version(self._feed, self._settings.feed(self._feed.name).extra_columns),
+            partition=names[0] if len(names) == 1 else f"{len(names)} files, {names[0]} to {names[-1]}",
+        )
+        self.result.snapshot_id = self._lakehouse.commit(writes, provenance).snapshot_id
+        for read in self._pending:
+            self.result.rows += read.rows
+            self.result.notes += read.notes
+            (self.result.ingested if read.rows else self.result.empty).append(read.file.name)
+            read.rows_file.unlink(missing_ok=True)
+        self._pending = []
 
     def note_files_left_out(self) -> None:
         """Write down every file that was left out, unless the same was written before."""
@@ -236,7 +282,7 @@ class _Intake:
             quiet.update(settled(files, again))
         return quiet
 
-    def _read_and_commit(self, spooled: SpooledFile, now: datetime) -> None:
+    def _read(self, spooled: SpooledFile, now: datetime) -> None:
         file, feed = spooled.file, self._feed
         extract = extract_of(spooled.path, file.path.name)
         form = self._settings.form_of_extracts(feed.name) if extract else self._settings.feed(feed.name)
@@ -249,7 +295,7 @@ class _Intake:
             today=now.date(),
             store_time_zones=_store_time_zones(self._lakehouse, form, now),
         )
-        table, version = raw_table(feed, form.extra_columns), contract_version(feed, form.extra_columns)
+        found = self._differences(read, form) if read.rows else []
         ledger = {
             "file_id": spooled.file_id,
             "feed": feed.name,
@@ -265,22 +311,19 @@ class _Intake:
             "source": extract.source if extract else None,
             "extracted_after": extract.after if extract else None,
             "extracted_to": extract.to if extract else None,
-            "contract_version": version,
+            "contract_version": contract_version(feed, form.extra_columns),
             "file_columns": read.columns.as_json(),
         }
-        writes: list[Write] = [Append(LEDGER, pl.DataFrame([ledger], schema=LEDGER.polars_schema))]
-        found: list[Difference] = []
-        if read.rows:
-            writes.insert(0, Append(table, Query.of_parquet(read.path)))
-            found = self._differences(read, form)
-            alerts = [self._alert(file, difference, now) for difference in found if difference.alert]
-            if alerts:
-                writes.append(Append(TABLES["monitoring.alerts"], pl.concat(alerts)))
-        provenance = Provenance(asset=feed.raw_table, run_id=self._run_id, code_version=version, partition=file.name)
-        self.result.snapshot_id = self._lakehouse.commit(writes, provenance).snapshot_id
-        self.result.rows += read.rows
-        self.result.notes += [f"{file.name}: {difference.message}" for difference in found]
-        (self.result.ingested if read.rows else self.result.empty).append(file.name)
+        self._pending.append(
+            _Read(
+                file,
+                read.path,
+                read.rows,
+                ledger,
+                alerts=[self._alert(file, difference, now) for difference in found if difference.alert],
+                notes=[f"{file.name}: {difference.message}" for difference in found],
+            )
+        )
         self._memory.names[spooled.file_id] = file.name
         if read.rows:
             self._memory.last_columns, self._memory.last_name = read.columns, file.name

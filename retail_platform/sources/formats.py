@@ -26,8 +26,9 @@ from retail_platform.cleaning.text import as_text
 from retail_platform.settings import FeedSettings
 
 MEGABYTE = 1024 * 1024
-LONGEST_ROW_BYTES = 8 * MEGABYTE
-"""A longer row is refused: it is nearly always a quotation mark that was never closed."""
+LONGEST_ROW_BYTES = 4 * MEGABYTE
+"""Rows up to this length are read; Arrow finds longer ones when it looks at the next block as well. They are nearly
+always a quotation mark that was never closed."""
 
 _JSON_BATCH_ROWS = 64 * 1024
 _PARQUET_BATCH_ROWS = 256 * 1024
@@ -450,12 +451,9 @@ def _kind(value: object) -> str:
 
 def _text_frame(values: dict[str, list[str | None]], number: int) -> pl.DataFrame:
     try:
-        frame = pl.DataFrame(values, schema=dict.fromkeys(values, pl.String))
+        return pl.DataFrame(values, schema=dict.fromkeys(values, pl.String))
     except UnicodeEncodeError:
         raise Refusal(f"half a character (a lone surrogate) up to line {number}", "Write whole characters.") from None
-    if frame.select(pl.any_horizontal(pl.all().str.contains("\0", literal=True).any())).item():
-        raise Refusal(f"NUL characters up to line {number}", "Leave them out.")
-    return frame
 
 
 # Parquet
@@ -524,7 +522,6 @@ def _parquet_rows(job: Job, header: list[str]) -> Iterator[pl.DataFrame]:
                 expanded += int(text.estimated_size())
                 if expanded > job.caps.expanded_bytes:
                     _refuse_bomb(expanded, expanded, job.caps)
-                _refuse_nul(frame)
                 yield text
     except MemoryError:
         raise
@@ -551,10 +548,3 @@ def _as_text(values: pl.Series, form: FeedSettings) -> pl.Series:
         texts = days.select(as_text(pl.col(values.name), values.dtype, form)).to_series()
         return values.replace_strict(days.to_series(), texts, return_dtype=pl.String)
     return values.to_frame().select(as_text(pl.col(values.name), values.dtype, form)).to_series()
-
-
-def _refuse_nul(frame: pl.DataFrame) -> None:
-    for name, dtype in frame.schema.items():
-        is_text = dtype in (pl.String, pl.Categorical, pl.Enum)
-        if is_text and frame[name].cast(pl.String).str.contains("\0", literal=True).any():
-            raise Refusal(f"NUL characters in the column {name}", "Leave them out.")

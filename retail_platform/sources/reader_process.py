@@ -24,6 +24,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -102,41 +103,68 @@ def _read(request: dict[str, Any]) -> dict[str, Any]:
 
 def _with_provenance(
     batches: Iterator[pl.DataFrame], feed: Feed, form: FeedSettings, provenance: dict[str, Any]
-) -> Iterator[pl.DataFrame]:
+) -> Iterator[pa.Table]:
     """Batches in the shape of the raw table: `row_number` counts data rows from 1 in file order."""
-    today, first_date = (date.fromisoformat(provenance[name]) for name in ("today", "first_date"))
-    partition = pl.lit(today, pl.Date)
-    if feed.date_column:
-        day = own_day(feed, form, provenance["store_time_zones"])
-        partition = pl.when(day.is_between(first_date, today)).then(day).otherwise(partition)
+    file_id, arrived = provenance["file_id"], datetime.fromisoformat(provenance["ingested_at"])
     columns = raw_table(feed, form.extra_columns).polars_schema.names()
     before = 0
     for batch in batches:
-        yield batch.with_columns(
-            pl.lit(provenance["file_id"]).alias("file_id"),
-            pl.int_range(before + 1, before + 1 + batch.height, dtype=pl.Int64).alias("row_number"),
-            partition.alias("partition_date"),
-            pl.lit(datetime.fromisoformat(provenance["ingested_at"]), pl.Datetime("us")).alias("ingested_at"),
-        ).select(columns)
+        text = batch.to_arrow()
+        _refuse_nul(text)
+        the_only_one = pl.repeat(0, batch.height, dtype=pl.Int32, eager=True).to_arrow()
+        numbers = pl.int_range(before + 1, before + 1 + batch.height, dtype=pl.Int64, eager=True)
+        table = (
+            text.append_column("file_id", pa.DictionaryArray.from_arrays(the_only_one, [file_id]))
+            .append_column("row_number", numbers.to_arrow())
+            .append_column("partition_date", _partition_dates(batch, feed, form, provenance).to_arrow())
+            .append_column("ingested_at", pa.repeat(pa.scalar(arrived, pa.timestamp("us")), batch.height))
+        )
+        yield table.select(columns)
         before += batch.height
 
 
-def _write(batches: Iterator[pl.DataFrame], output: Path) -> dict[str, Any]:
-    """Write the batches as one Parquet file, one being written while the next is parsed."""
+def _partition_dates(batch: pl.DataFrame, feed: Feed, form: FeedSettings, provenance: dict[str, Any]) -> pl.Series:
+    """The partition of every row: its own day where that is readable and accepted, else today."""
+    today, first_date = (date.fromisoformat(provenance[name]) for name in ("today", "first_date"))
+    if feed.date_column is None:
+        return pl.repeat(today, batch.height, dtype=pl.Date, eager=True)
+    day = own_day(feed, form, provenance["store_time_zones"])
+    partition = pl.when(day.is_between(first_date, today)).then(day).otherwise(pl.lit(today, pl.Date))
+    if set(day.meta.root_names()) != {feed.date_column}:
+        return batch.select(partition.alias("day")).to_series()
+    # A file has few days and many rows: each text is read once.
+    texts = batch.select(pl.col(feed.date_column).unique())
+    days = texts.select(partition.alias("day")).to_series()
+    return batch[feed.date_column].replace_strict(texts.to_series(), days, return_dtype=pl.Date)
+
+
+def _refuse_nul(text: pa.Table) -> None:
+    """Refuse what the lake cannot keep: in a column's statistics, a NUL ends the statement that asks the catalog."""
+    for name in text.column_names:
+        for chunk in text.column(name).chunks:
+            content = chunk.buffers()[-1]
+            if content is not None and b"\0" in content.to_pybytes():
+                raise Refusal(f"NUL characters in the column {name}", "Leave them out.")
+
+
+def _write(tables: Iterator[pa.Table], output: Path) -> dict[str, Any]:
+    """Write the tables as one Parquet file, one being written while the next is parsed."""
     rows = 0
     days: list[date] = []
     under_way: Future[None] | None = None
     with ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
         pool = ThreadPoolExecutor(1)
-        for batch in batches:
-            if batch.height:
-                rows += batch.height
-                days += batch.select(low=pl.col("partition_date").min(), high=pl.col("partition_date").max()).row(0)
-            table = batch.to_arrow()
+        for table in tables:
+            if table.num_rows:
+                rows += table.num_rows
+                days += pc.min_max(table["partition_date"]).as_py().values()
             if writer is None:
-                # Nobody asks this file for a range, so statistics would be made for nothing.
-                writer = pq.ParquetWriter(output, table.schema, compression="lz4", write_statistics=False)
+                # Nobody asks this file for a range, and row numbers do not repeat: neither is worth the time.
+                repeating = [name for name in table.column_names if name != "row_number"]
+                writer = pq.ParquetWriter(
+                    output, table.schema, compression="lz4", write_statistics=False, use_dictionary=repeating
+                )
                 # Entered in this order, the pool ends before the writer is closed: it must not write to a closed one.
                 stack.enter_context(writer)
                 stack.enter_context(pool)
