@@ -30,6 +30,7 @@ LONGEST_ROW_BYTES = 4 * MEGABYTE
 """Rows up to this length are read; Arrow finds longer ones when it looks at the next block as well. They are nearly
 always a quotation mark that was never closed."""
 
+_TAIL_BYTES = 1024
 _JSON_BATCH_ROWS = 64 * 1024
 _PARQUET_BATCH_ROWS = 256 * 1024
 _PARQUET_BATCH_BYTES = 64 * MEGABYTE
@@ -141,6 +142,8 @@ class _Unpacked(io.RawIOBase):
         self._is_utf8 = codecs.lookup(job.form.encoding).name == "utf-8"
         self._bytes = 0
         self._rest = b""
+        self.last_letter = b""
+        """The last byte so far that is no line end."""
 
     def readable(self) -> bool:
         return True
@@ -173,6 +176,8 @@ class _Unpacked(io.RawIOBase):
             if b"\0" in text:
                 raise Refusal("it holds NUL characters", f"{_look_at_encoding(self._job)} or copy it again.")
             if text or not block:
+                visible = text[-_TAIL_BYTES:].rstrip(b"\r\n") or text.rstrip(b"\r\n")
+                self.last_letter = visible[-1:] or self.last_letter
                 return text
 
 
@@ -325,7 +330,8 @@ def _csv_rows(job: Job, header: list[str]) -> Iterator[pl.DataFrame]:
         if "Empty CSV file" in str(damage):
             return
         raise _broken_csv(job, ragged, damage) from None
-    if isinstance(last_value, str) and last_value.endswith(("\n", "\r")):
+    # A text may end with a line end, but then a quotation mark follows.
+    if isinstance(last_value, str) and last_value.endswith(("\n", "\r")) and unpacked.last_letter != b'"':
         raise Refusal(
             f"a quotation mark in the column {header[-1]} is never closed",
             "Close it, or double a quotation mark that belongs to the text.",

@@ -163,7 +163,12 @@ def _write(tables: Iterator[pa.Table], output: Path) -> dict[str, Any]:
                 # Nobody asks this file for a range, and row numbers do not repeat: neither is worth the time.
                 repeating = [name for name in table.column_names if name != "row_number"]
                 writer = pq.ParquetWriter(
-                    output, table.schema, compression="lz4", write_statistics=False, use_dictionary=repeating
+                    output,
+                    table.schema,
+                    compression="lz4",
+                    write_statistics=False,
+                    use_dictionary=repeating,
+                    store_schema=False,
                 )
                 # Entered in this order, the pool ends before the writer is closed: it must not write to a closed one.
                 stack.enter_context(writer)

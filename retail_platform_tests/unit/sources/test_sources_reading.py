@@ -3,6 +3,9 @@
 import gzip
 import hashlib
 import os
+import shutil
+import signal
+import threading
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,11 +14,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from retail_platform.contracts import FEEDS
 from retail_platform.contracts.feeds import RAW_TABLES
 from retail_platform.settings import FeedSettings, IntakeSettings
-from retail_platform.sources.files import BrokenFile, LandingFile, discover
+from retail_platform.sources.files import BrokenFile, IntakeError, LandingFile, SpooledFile, copy_to_spool, discover
+from retail_platform.sources.reading import FileReader, ReadFile
 from retail_platform_tests.landing import ARRIVED, FIRST_DATE, ReadLandingFile
 
 TODAY = ARRIVED.date()
@@ -168,7 +174,7 @@ def test_a_time_zone_stays_visible_so_that_cleaning_can_refuse_it(read: ReadLand
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
 def test_rows_are_numbered_through_in_file_order(read: ReadLandingFile, tmp_path: Path, ending: str) -> None:
-    count = 150_000
+    count = 120_000
     frame = pl.DataFrame({"item_id": [f"I{n}" for n in range(1, count + 1)], "item_name": ["x" * 60] * count})
     path = tmp_path / "items" / f"a.{ending}"
     path.parent.mkdir()
@@ -274,7 +280,7 @@ def test_a_quotation_mark_that_is_never_closed_is_refused(read: ReadLandingFile,
 
 def test_a_field_of_many_megabytes_is_refused(read: ReadLandingFile, tmp_path: Path) -> None:
     field = b'"' + b"x" * 17_000_000 + b'"'
-    assert "row is longer than 8 MB" in _refusal(read, _land(tmp_path, HEADER + b"2017-03-01,S1,I1," + field + b"\n"))
+    assert "row is longer than 4 MB" in _refusal(read, _land(tmp_path, HEADER + b"2017-03-01,S1,I1," + field + b"\n"))
 
 
 _ZIPPED = gzip.compress(HEADER + os.urandom(5000).hex().encode())
@@ -331,3 +337,129 @@ def test_the_arrival_is_kept_to_the_microsecond(read: ReadLandingFile, tmp_path:
     arrived = ARRIVED + timedelta(microseconds=1)
     rows = read(_land(tmp_path, HEADER + ROW), ingested_at=arrived)
     assert rows["ingested_at"].to_list() == [arrived]
+
+
+# JSON Lines
+
+
+def test_json_values_are_kept_as_they_are_written(read: ReadLandingFile, tmp_path: Path) -> None:
+    lines = (
+        b'{"business_date": "2017-03-01", "store_id": 7, "item_id": "a\\"\\u00e9", "quantity": 1E2, "till": {"n": 1}}\n'
+        b'\r\n{"quantity": 0.10, "item_id": null, "store_id": "", "sold_at": true}\r\n'
+        b'{"quantity": 123456789012345678901234567890}'
+    )
+    rows = read(_land(tmp_path, lines, "a.ndjson"))
+    assert rows.select("row_number", "store_id", "item_id", "quantity", "sold_at").rows() == [
+        (1, "7", 'a"é', "1E2", None),
+        (2, "", None, "0.10", "true"),
+        (3, None, None, "123456789012345678901234567890", None),
+    ]
+
+
+def test_json_lines_are_numbered_through_from_batch_to_batch(read: ReadLandingFile, tmp_path: Path) -> None:
+    count = 120_000
+    lines = "".join(f'{{"item_id": "I{number}"}}\n' for number in range(1, count + 1))
+    rows = read(_land(tmp_path, gzip.compress(lines.encode(), 1), "a.jsonl.gz", "items"))
+    named_by_number = pl.format("I{}", "row_number") == pl.col("item_id")
+    assert rows.select(pl.len(), named_by_number.all()).row(0) == (count, True)
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["item_id", "brand"]), st.none() | st.text("a\"\\é\n,' 😀")), max_size=8)
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+def test_the_same_rows_in_every_format_are_the_same_raw_rows(
+    read: ReadLandingFile, tmp_path: Path, rows: list[dict[str, str | None]]
+) -> None:
+    rows = [{"item_id": row.get("item_id"), "brand": row.get("brand") or None} for row in rows]
+    frame = pl.DataFrame(rows, schema={"item_id": pl.String, "brand": pl.String})
+    # An empty text is no value in CSV.
+    frame = frame.with_columns(pl.col("item_id").replace("", None).fill_null("I"))
+    found = []
+    for name in ("a.csv", "a.jsonl", "a.parquet"):
+        shutil.rmtree(tmp_path / "items", ignore_errors=True)
+        (tmp_path / "items").mkdir()
+        path = tmp_path / "items" / name
+        match path.suffix:
+            case ".csv":
+                frame.write_csv(path)
+            case ".jsonl":
+                frame.write_ndjson(path)
+            case ".parquet":
+                frame.write_parquet(path)
+        (file,) = discover(tmp_path, "items")[0]
+        found.append(read(file).drop("file_id"))
+    assert found[0].equals(found[1])
+    assert found[1].equals(found[2])
+
+
+# Encodings and extra columns
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "latin-1", "cp1252", "iso-8859-15"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_text_is_read_in_the_declared_encoding(read: ReadLandingFile, tmp_path: Path, encoding: str, name: str) -> None:
+    text = "store_id,region\n" + "S1,Zürich\n" * 20_000
+    if name == "a.jsonl":
+        text = '{"store_id": "S1", "region": "Zürich"}\n' * 20_000
+    rows = read(_land(tmp_path, text.encode(encoding), name, "stores"), FeedSettings(encoding=encoding))
+    assert rows.group_by("store_id", "region").len().rows() == [("S1", "Zürich", 20_000)]
+
+
+def test_columns_admitted_by_setting_are_taken_in_as_text(read: ReadLandingFile, tmp_path: Path) -> None:
+    file = _land(tmp_path, b"store_id,Till No\nS1,007\n", feed="stores")
+    form = FeedSettings(extra_columns={"till": "text", "clerk": "text"}, columns={"till": "Till No"})
+    assert read(file, form).select("store_id", "till", "clerk").rows() == [("S1", "007", None)]
+
+
+# The child process
+
+
+def test_a_file_that_kills_its_reader_is_refused_and_the_next_is_read_by_another(tmp_path: Path) -> None:
+    reader = FileReader(IntakeSettings())
+    file = copy_to_spool(_land(tmp_path, HEADER + ROW), tmp_path, max_bytes=MAX_BYTES)
+    assert _read_by(reader, file).rows == 1
+    # A file of which nothing comes, for which the reader waits until it is killed.
+    file.path.unlink()
+    os.mkfifo(file.path)
+    assert reader._process is not None
+    threading.Timer(0.3, reader._process.send_signal, [signal.SIGSEGV]).start()
+    with pytest.raises(BrokenFile, match="the process that reads it ended with signal SIGSEGV"):
+        _read_by(reader, file)
+    again = copy_to_spool(_land(tmp_path, HEADER + ROW + ROW), tmp_path, max_bytes=MAX_BYTES)
+    assert _read_by(reader, again).rows == 2
+    reader.close()
+
+
+def test_a_file_that_takes_too_long_is_refused(tmp_path: Path) -> None:
+    reader = FileReader(IntakeSettings(max_seconds=1.5))
+    file = copy_to_spool(_land(tmp_path, HEADER + ROW), tmp_path, max_bytes=MAX_BYTES)
+    file.path.unlink()
+    os.mkfifo(file.path)
+    with pytest.raises(BrokenFile, match=r"reading it took more than 1.5 s. Split it, or raise intake.max_seconds"):
+        _read_by(reader, file)
+
+
+def test_want_of_room_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    reader = FileReader(IntakeSettings())
+    spooled = copy_to_spool(_land(tmp_path, HEADER + ROW), tmp_path, max_bytes=MAX_BYTES)
+    # A folder in the place of the file that is to be written.
+    spooled.path.with_suffix(".rows").mkdir()
+    with pytest.raises(IntakeError, match=r"pos_sales/a.csv could not be unpacked"):
+        _read_by(reader, spooled)
+    reader.close()
+
+
+def test_the_reader_gets_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETAIL_CUSTOMER_KEY", "secret")
+    reader = FileReader(IntakeSettings())
+    _read_by(reader, copy_to_spool(_land(tmp_path, HEADER + ROW), tmp_path, max_bytes=MAX_BYTES))
+    assert reader._process is not None
+    environment = Path(f"/proc/{reader._process.pid}/environ").read_bytes()
+    assert b"PATH=" in environment
+    assert b"RETAIL" not in environment
+    reader.close()
+
+
+def _read_by(reader: FileReader, file: SpooledFile) -> ReadFile:
+    return reader.read(file, FEEDS["pos_sales"], AS_DOCUMENTED, ingested_at=ARRIVED, first_date=FIRST_DATE, today=TODAY)
