@@ -68,7 +68,15 @@ def main() -> None:
         stop(str(error))
 
 
-_USER_MISTAKES = {"LakeError", "SettingsError", "RunFailed", "LandingError", "UnknownNameError", "PermissionError"}
+_USER_MISTAKES = {
+    "LakeError",
+    "SettingsError",
+    "RunFailed",
+    "LandingError",
+    "IntakeError",
+    "UnknownNameError",
+    "PermissionError",
+}
 """By name, because importing the rooms that raise them would make every `--help` wait."""
 
 

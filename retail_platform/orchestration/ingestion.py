@@ -27,6 +27,7 @@ from retail_platform.sources.extracts import PREFIX as EXTRACT
 from retail_platform.sources.extracts import extract_of
 from retail_platform.sources.files import (
     BrokenFile,
+    IntakeError,
     LandingFile,
     SpooledFile,
     StillGrowing,
@@ -330,7 +331,7 @@ class _Intake:
 
     def _differences(self, read: ReadFile, form: FeedSettings) -> list[Difference]:
         memory = self._memory
-        sample = pl.read_parquet(read.path, n_rows=SAMPLE_ROWS)
+        sample = pl.read_parquet(read.path, n_rows=SAMPLE_ROWS, glob=False)
         return [
             *differences(self._feed, form, read.columns, memory.last_columns, memory.last_name),
             *unreadable_columns(self._feed, form, sample),
@@ -395,7 +396,10 @@ def _spool(settings: Settings, feed: str) -> Iterator[Path]:
     with table_locks(settings, [f"landing-{feed}"]):
         # What a killed process left.
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, mode=0o700)
+        try:
+            folder.mkdir(parents=True, mode=0o700)
+        except OSError as error:
+            raise IntakeError(f"landing files cannot be copied to {folder}: {error.strerror}; mend that") from None
         try:
             yield folder
         finally:

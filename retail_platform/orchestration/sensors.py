@@ -68,7 +68,7 @@ def landing_files(
     due = [feed for feed, asked in seen.items() if asked.is_due(now)]
     if not due or _under_way(context.instance, {"raw"}):
         context.update_cursor(_cursor(seen))
-        growing = [feed for feed, asked in seen.items() if asked.young]
+        growing = [feed for feed, asked in seen.items() if asked.growing]
         return dg.SkipReason(
             f"files of {', '.join(growing)} may still be growing"
             if growing
@@ -196,15 +196,16 @@ def range_tags(first: date, last: date) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Asked:
-    """Files of a feed that wait: a digest of the complete ones, with how often and when they were asked for, and the
-    ones that were written to a moment before.
+    """Files of a feed that wait: a digest of the complete ones, with how often and when they were asked for, and those
+    that were written to a moment before.
 
     A run that takes files in, or refuses them, ends their waiting. They are asked for again, at growing intervals,
     where it did not: it may have failed of a full disk, or of a table that another process was writing.
     """
 
     complete: str = ""
-    young: Sequence[str] = ()
+    recent: Sequence[str] = ()
+    growing: bool = False
     times: int = 0
     last: float = 0
 
@@ -219,11 +220,13 @@ class _Asked:
 def _look(settings: Settings, lakehouse: Lakehouse, feed: str, before: _Asked, now: datetime) -> _Asked:
     files = {_digest(file.name, file.bytes, file.modified_at): file for file in waiting_files(lakehouse, feed)}
     clock, quiet_seconds = now.replace(tzinfo=None), settings.intake.quiet_seconds
+    recent = [name for name, file in files.items() if not file.is_quiet(clock, quiet_seconds)]
     # The clock of a file server may be wrong, so a file that did not change between two looks is complete too.
-    complete = [name for name, file in files.items() if name in before.young or file.is_quiet(clock, quiet_seconds)]
+    complete = [name for name in files if name not in recent or name in before.recent]
     digest = _digest(*complete) if complete else ""
-    young = [name for name in files if name not in complete]
-    return replace(before, young=young) if digest == before.complete else _Asked(digest, young)
+    if digest == before.complete:
+        return replace(before, recent=recent, growing=len(complete) < len(files))
+    return _Asked(digest, recent, growing=len(complete) < len(files))
 
 
 def _digest(*facts: object) -> str:

@@ -13,7 +13,7 @@ from retail_platform.contracts import FEEDS, TABLES
 from retail_platform.lakehouse import Append, Provenance
 from retail_platform.orchestration import sensors
 from retail_platform.orchestration.ingestion import ingest_feed
-from retail_platform.settings import ForecastSettings
+from retail_platform.settings import ForecastSettings, IntakeSettings
 from retail_platform_tests.simulated_retailer import Retailer, run_in_process
 
 
@@ -105,6 +105,57 @@ class TestLandingFiles:
         new_retailer.land("items", "items.csv", [{"item_id": "MILK"}])
         (request,) = Ticks(sensors.landing_files, new_retailer, instance)()
         assert selected(request) == {"raw.pos_sales", "raw.items"}
+
+    def test_a_file_that_was_just_written_to_is_asked_for_once_it_is_quiet(
+        self, new_retailer: Retailer, instance: dg.DagsterInstance
+    ) -> None:
+        patient = new_retailer.with_settings(intake=IntakeSettings(quiet_seconds=3600))
+        tick = Ticks(sensors.landing_files, patient, instance)
+        old = patient.land("pos_sales", "old.csv", [sale(DAY)])
+        os.utime(old, (1, 1))
+        young = patient.land("pos_sales", "young.csv", [sale(DAY, item_id="SOUP")])
+        assert len(tick()) == 1, "a file that still grows keeps no other back"
+        young.write_text(young.read_text() + "\n")
+        assert tick() == []
+        assert len(tick()) == 1, "it did not change between two looks"
+        assert tick() == []
+
+    def test_asks_again_where_a_run_has_not_dealt_with_the_files(
+        self, new_retailer: Retailer, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sensors, "FIRST_PAUSE", timedelta(0))
+        new_retailer.land("pos_sales", "a.csv", [sale(DAY)])
+        new_retailer.lake.prepare()
+        tick = Ticks(sensors.landing_files, new_retailer, instance)
+        keys = {tick()[0].run_key for _ in range(3)}
+        assert len(keys) == 3
+        ingest(new_retailer, "pos_sales")
+        assert tick() == []
+
+    def test_pauses_grow_between_requests_for_the_same_files(self) -> None:
+        asked, at = sensors._Asked("files"), datetime(2026, 1, 1)
+        pauses = []
+        for _ in range(9):
+            asked, before = asked.asked_at(at), at
+            while not asked.is_due(at):
+                at += timedelta(seconds=30)
+            pauses.append((at - before).total_seconds() / 60)
+        assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+    def test_a_refused_file_is_not_asked_for_until_it_changes(
+        self, new_retailer: Retailer, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sensors, "FIRST_PAUSE", timedelta(0))
+        file = new_retailer.settings.landing / "pos_sales" / "a.csv"
+        file.write_text("store_id\nS1\n")
+        tick = Ticks(sensors.landing_files, new_retailer, instance)
+        assert len(tick()) == 1
+        new_retailer.lake.prepare()
+        assert ingest_feed(new_retailer.lake, "pos_sales", "test").broken
+        assert tick() == []
+        assert Ticks(sensors.landing_files, new_retailer, instance)() == [], "nor after the cursor was lost"
+        new_retailer.land("pos_sales", "a.csv", [sale(DAY)])
+        assert len(tick()) == 1
 
 
 class TestChangedDays:
