@@ -104,7 +104,7 @@ def lake_restore(
 ) -> None:
     """Make the lake of a backup in a home without one; catalog and data go to where the settings have them.
 
-    Example: RETAIL_HOME=/srv/retail retail-platform lake restore /mnt/backup/retail
+    Example: retail-platform lake restore /mnt/backup/retail
     """
     from retail_platform.lakehouse.backup import restore, verify
 

@@ -129,9 +129,12 @@ def _object_storage(settings: "Settings") -> Finding:
 
 def _lake() -> Finding:
     from retail_platform.lakehouse import LakeError, Lakehouse
+    from retail_platform.lakehouse.connection import NoLakeError
     from retail_platform.settings import load_settings
 
     try:
         return Finding("lake", fine=True, found=f"snapshot {Lakehouse(load_settings()).snapshot_id()}")
+    except NoLakeError as error:
+        return Finding("lake", fine=True, found="none yet", remedy=str(error))
     except LakeError as error:
         return Finding("lake", fine=False, found="not reachable", remedy=str(error))

@@ -103,9 +103,11 @@ def back_up(lake: Lakehouse, destination: Path, *, secrets: bool = True, now: da
     """
     settings = lake.settings
     _refuse_place_within(settings, destination)
+    lake.snapshot_id()  # where there is no lake, no folder is made either
     moment = now or datetime.now(UTC)
     name = f"{moment:%Y%m%dT%H%M%S}Z"
     own = destination / "backups" / name
+    destination.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         own.mkdir(parents=True, mode=0o700)
     except FileExistsError:

@@ -312,6 +312,11 @@ def _cannot_open(message: str, settings: Settings, at: int | None) -> LakeError:
             f"the lake's files do not lie at {settings.data_location}, where lake.data has them: {message}; set "
             "lake.data to where they lie, or move them with `retail-platform lake backup` and `lake restore`"
         )
+    if "version mismatch" in message:
+        return LakeError(
+            f"the lake is of another format than this version of the platform: {message.partition(' To ')[0]} "
+            "Nothing was changed; docs/operations.md says how to upgrade"
+        )
     return LakeError(f"the lake's catalog cannot be opened: {message}")
 
 

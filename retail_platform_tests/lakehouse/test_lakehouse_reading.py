@@ -1,7 +1,9 @@
 """Readers see one committed state, never wait, and cannot change anything."""
 
 import shutil
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, timedelta, timezone
 from pathlib import Path
 
@@ -200,3 +202,20 @@ def test_a_time_whose_state_may_have_expired_shows_no_older_state_in_its_place(s
         sqlite_lake.read("shop.sales", at=times[2])
     assert sqlite_lake.read("shop.sales", at=times[3])["units"].to_list() == [2]
     assert sqlite_lake.snapshots(limit=2)["snapshot_id"].to_list() == [4, 3]
+
+
+def test_a_catalog_of_another_format_is_refused_and_stays_as_it_is(sqlite_lake: Lakehouse) -> None:
+    sqlite_lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+    with closing(sqlite3.connect(sqlite_lake.settings.catalog_file)) as catalog:
+        catalog.execute("UPDATE ducklake_metadata SET value = '0.3' WHERE key = 'version'")
+        catalog.commit()
+
+    other = Lakehouse(sqlite_lake.settings)
+    for action in (lambda: other.read("shop.sales"), lambda: other.commit([Append(SALES, sales(MONDAY, 2))], BY)):
+        with pytest.raises(
+            LakeError, match=r"catalog version is 0\.3, but the extension requires version 1\.0\. Nothing"
+        ):
+            action()
+    with closing(sqlite3.connect(sqlite_lake.settings.catalog_file)) as catalog:
+        version = catalog.execute("SELECT value FROM ducklake_metadata WHERE key = 'version'").fetchone()
+    assert version == ("0.3",)

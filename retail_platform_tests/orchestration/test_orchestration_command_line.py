@@ -15,6 +15,9 @@ from typer.testing import CliRunner
 
 from retail_platform.cli import app, main
 from retail_platform.doctor import examine
+from retail_platform.lakehouse import Lakehouse, ReplaceTable
+from retail_platform.settings import Settings
+from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, sales
 from retail_platform_tests.simulated_retailer import SIMULATION, Retailer
 
 
@@ -123,6 +126,10 @@ def test_a_mistake_ends_the_process_with_code_1_and_no_traceback(tmp_path: Path)
         (("forecast", "show"), "there is no lake at"),
         (("lake", "snapshots"), "there is no lake at"),
         (("lake", "fsck"), "there is no lake at"),
+        (("lake", "maintain"), "there is no lake at"),
+        (("lake", "backup", "copies"), "there is no lake at"),
+        (("lake", "restore", "nowhere"), "has no finished backup; there is none"),
+        (("sql", "SELECT 1", "--at", "soon"), "soon is neither the number of a snapshot nor a time"),
         (("models", "show", "2017-01-01-all-abc"), "there is no model 2017-01-01-all-abc"),
         (("models", "show", "../customer"), "'../customer' is not the name of a model version"),
         (("ingest", "sales"), "unknown feed sales; known are pos_sales, inventory"),
@@ -279,3 +286,23 @@ def test_a_day_is_cleaned_again_on_demand(shell: Shell, retailer: Retailer) -> N
     assert code == 0, errors
     assert "clean/sales" in output
     assert retailer.lake.snapshot_id() == before + 1
+
+
+def test_a_lake_is_maintained_backed_up_and_restored_by_command(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lakehouse(Settings(home=shell.home))
+    written = lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY).snapshot_id
+    lake.commit([ReplaceTable(SALES, sales(MONDAY, 2))], BY)
+
+    assert len(shell.rows("lake", "snapshots", "--limit", "2", "--json")) == 2
+    time = next(row for row in shell.rows("lake", "snapshots", "--json") if row["snapshot_id"] == written)
+    for at in (str(written), str(time["snapshot_time"])):
+        assert shell.rows("sql", "SELECT units FROM shop.sales", "--at", at, "--json") == [{"units": 1}]
+    assert json.loads(shell("lake", "maintain", "--json")[1])["snapshots_kept"] >= 3
+    place = shell.home.parent / "copies"
+    made = json.loads(shell("lake", "backup", str(place), "--json")[1])
+    assert json.loads(shell("lake", "restore", str(place), "--check", "--json")[1])["snapshot"] == made["snapshot"]
+    assert "--force" in shell.refused("lake", "restore", str(place))
+    monkeypatch.setenv("RETAIL_HOME", str(shell.home.parent / "drill"))
+    assert shell("lake", "restore", str(place))[0] == 0
+    assert shell.rows("sql", "SELECT units FROM shop.sales", "--json") == [{"units": 2}]
+    assert "the lake is sound" in shell("lake", "fsck", "--deep")[1]
