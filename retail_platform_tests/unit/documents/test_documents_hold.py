@@ -75,7 +75,7 @@ def _commands(commands: typer.Typer, before: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_that_a_page_shows_exists(page: Path) -> None:
     known = set(_commands(app))
-    shown = re.findall(r"retail-platform ((?:[a-z0-9-]+ ?){1,2})", page.read_text(encoding="utf-8"))
+    shown = re.findall(r"retail-platform\s+((?:[a-z0-9-]+\s*){1,2})", page.read_text(encoding="utf-8"))
     words = [found.split() for found in shown]
     unknown = [found for found in words if not {" ".join(found), found[0]} & known]
     assert unknown == []
