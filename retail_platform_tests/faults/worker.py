@@ -11,27 +11,36 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
-from retail_platform.lakehouse import Lakehouse, ReplaceSlices, ReplaceTable
+from retail_platform.lakehouse import Append, Lakehouse, ReplaceSlices, ReplaceTable
 from retail_platform.lakehouse.lakehouse import CommitStep
+from retail_platform.lakehouse.maintenance import maintain
 from retail_platform.orchestration.ingestion import ingest_feed
 from retail_platform.settings import Settings
 from retail_platform_tests.faults.ground import settings_of
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, SALES_COLUMNS, STOCK, make_table, sales
 
 WHOLE = make_table("shop.whole", SALES_COLUMNS)
+OWN = make_table("race.own_slices", SALES_COLUMNS)
+SHARED = make_table("race.shared_slice", SALES_COLUMNS)
+APPENDED = make_table("race.appended", SALES_COLUMNS)
 ROWS = 20
 """Rows of a slice, a table or a landing file: half of one would show."""
 DAYS = 7
 """Slices that are replaced in turn."""
+AMOUNT = 1000
+"""Units that two tables share, row by row."""
+GUARD_SECONDS = 20
+STOP = "stop"
+"""The file in the home that ends readers and maintenance."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker is to do, beginning with write number `first`.
+    """What a worker is to do: the writes from number `first` to `last`; `writer` tells it from others of its job.
 
     With `kill_at` it kills itself there, in the commit that `kill_in_commit` counts from 1.
     """
@@ -39,6 +48,7 @@ class Order:
     home: str
     catalog: str
     job: str
+    writer: int = 0
     first: int = 0
     last: int = 1_000_000
     kill_at: str = ""
@@ -92,10 +102,86 @@ def landing_text(number: int) -> str:
     return header + "".join(f"2017-03-06,S1,I1,{number},T{number},{line}\n" for line in range(1, ROWS + 1))
 
 
+def race(lake: Lakehouse, order: Order) -> Iterator[int]:
+    """Replace a slice that all writers share, replace a slice that is this writer's alone, and append."""
+    for number in _numbers(order):
+        lake.commit([ReplaceSlices(SHARED, sales(MONDAY, *[order.writer] * ROWS), [{"day": MONDAY}])], BY)
+        day = own_day(order.writer, number)
+        lake.commit([ReplaceSlices(OWN, sales(day, *[order.writer] * ROWS), [{"day": day}])], BY)
+        lake.commit([Append(APPENDED, sales(day, order.writer))], BY)
+        yield number
+
+
+def own_day(writer: int, number: int) -> date:
+    return MONDAY + timedelta(days=1000 * writer + number)
+
+
+def transfer(lake: Lakehouse, order: Order) -> Iterator[int]:
+    """Share an amount out anew between two tables, day by day: in every snapshot the two hold all of it, or none."""
+    for number in _numbers(order):
+        day = own_day(order.writer, number % DAYS)
+        share = number % AMOUNT
+        commit = [
+            ReplaceSlices(SALES, sales(day, *[share] * ROWS), [{"day": day}]),
+            ReplaceSlices(STOCK, sales(day, *[AMOUNT - share] * ROWS), [{"day": day}]),
+        ]
+        lake.commit(commit, BY)
+        yield number
+
+
+TORN = f"""
+    SELECT day, count(*) AS rows, sum(units)::BIGINT AS units
+    FROM (FROM shop.sales UNION ALL FROM shop.stock) GROUP BY day
+    HAVING count(*) <> {2 * ROWS} OR sum(units) <> {AMOUNT * ROWS}
+"""
+"""Days of which a reader sees a part of a commit."""
+
+
+def read(lake: Lakehouse, _: Order) -> Iterator[int]:
+    """Read, in one statement and as a stream, until told to stop."""
+    for number in count():
+        if (lake.settings.home / STOP).exists():
+            return
+        torn = lake.query(TORN).rows()
+        if torn:
+            raise AssertionError(f"a reader saw a part of a commit: {torn}")
+        with lake.read_batches("shop.sales", batch_rows=ROWS) as batches:
+            rows = 0
+            for batch in batches:
+                rows += batch.num_rows
+                time.sleep(0.001)
+        if rows % ROWS:
+            raise AssertionError(f"a stream gave {rows} rows of slices of {ROWS}")
+        yield number
+
+
+def maintain_often(lake: Lakehouse, _: Order) -> Iterator[int]:
+    """Maintain until told to stop, by a clock so far ahead that every snapshot but the newest expires, and with a
+    guard that keeps a file only for `GUARD_SECONDS` after its last use.
+    """
+    ahead = timedelta(days=lake.settings.lake.snapshot_days + 1)
+    guard = (ahead.total_seconds() + GUARD_SECONDS) / 3600
+    limits = lake.settings.lake.model_copy(update={"file_guard_hours": guard})
+    lake = Lakehouse(lake.settings.model_copy(update={"lake": limits}))
+    for number in count():
+        if (lake.settings.home / STOP).exists():
+            return
+        maintain(lake, now=datetime.now(UTC) + ahead)
+        yield number
+
+
 JOBS: dict[str, Callable[[Lakehouse, Order], Iterator[int]]] = {
     "replace slices": replace_slices,
     "replace table": replace_table,
     "ingest": ingest,
+}
+"""What a killed writer was at."""
+
+OTHER_JOBS: dict[str, Callable[[Lakehouse, Order], Iterator[int]]] = {
+    "race": race,
+    "transfer": transfer,
+    "read": read,
+    "maintain": maintain_often,
 }
 
 
@@ -121,7 +207,7 @@ def main() -> None:
         return
     order = Order.from_line(line)
     started = time.monotonic()
-    for number in JOBS[order.job](Lakehouse(order.settings, on_step=killing(order)), order):
+    for number in (JOBS | OTHER_JOBS)[order.job](Lakehouse(order.settings, on_step=killing(order)), order):
         print(f"ack {number} {time.monotonic() - started:.3f}", flush=True)
 
 
