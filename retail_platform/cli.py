@@ -4,6 +4,7 @@ Here: words in, words out. Not here: any work of its own; a command calls one ro
 Heavy libraries are imported inside the commands that need them, so that `--help` answers at once.
 """
 
+import errno
 import json
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -63,6 +64,8 @@ def main() -> None:
     try:
         app()
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _REMEDIES:
+            stop(f"{error.filename or 'a file'}: {error.strerror}; {_REMEDIES[error.errno]}")
         if not _USER_MISTAKES & {kind.__name__ for kind in type(error).__mro__}:
             raise
         stop(str(error))
@@ -78,6 +81,17 @@ _USER_MISTAKES = {
     "PermissionError",
 }
 """By name, because importing the rooms that raise them would make every `--help` wait."""
+
+_REMEDIES = {
+    errno.EACCES: "mend its rights",
+    errno.EPERM: "mend its rights",
+    errno.EROFS: "let it be written, or set RETAIL_HOME to a place that can be",
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room on that disk",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "raise the system's limit of open files",
+}
+"""What the machine refuses that its user can mend."""
 
 
 @app.command()

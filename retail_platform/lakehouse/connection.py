@@ -317,6 +317,11 @@ def _cannot_open(message: str, settings: Settings, at: int | None) -> LakeError:
             f"the lake is of another format than this version of the platform: {message.partition(' To ')[0]} "
             "Nothing was changed; docs/operations.md says how to upgrade"
         )
+    if "unable to open database file" in message:
+        return LakeError(
+            f"the lake's catalog {settings.catalog_file} cannot be opened: {message}; whoever reads it must be able "
+            "to write to its folder, where SQLite keeps a log beside it, and to open a few more files"
+        )
     return LakeError(f"the lake's catalog cannot be opened: {message}")
 
 

@@ -3,6 +3,7 @@
 Here: which assets in which order, brought up to date. Not here: what is shown of it (`cli.py`).
 """
 
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from time import monotonic
 from uuid import uuid4
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
 from retail_platform.contracts import FEEDS
 from retail_platform.lakehouse import Lakehouse
@@ -24,6 +26,8 @@ from retail_platform.orchestration.reject_budget import refusal, standing
 from retail_platform.orchestration.sensors import clean_requests, range_tags
 from retail_platform.orchestration.staleness import last_commits, masters_changed_at, stale_keys
 from retail_platform.settings import Settings
+
+_OUR_ERROR = re.compile(r"^retail_platform\.[\w.]+: ")
 
 SCIENCE = ("features", "model", "forecast", "monitoring")
 
@@ -55,10 +59,17 @@ def prepare_home(settings: Settings) -> None:
 
 @contextmanager
 def instance_of(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """The Dagster instance of the home folder."""
+    """The Dagster instance of the home folder. Raises `RunFailed` where its records cannot be read or written."""
     prepare_home(settings)
-    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        yield instance
+    try:
+        with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+            yield instance
+    except SQLAlchemyError as error:
+        raise RunFailed(
+            f"Dagster's own records in {settings.dagster_home} cannot be read or written: "
+            f"{getattr(error, 'orig', error)}; see whether there is room and whether the folder may be written, and "
+            "run it again"
+        ) from error
 
 
 def bring_up_to_date(settings: Settings, lakehouse: Lakehouse, progress: Progress) -> list[Step]:
@@ -205,10 +216,9 @@ def _why(result: dg.ExecuteInProcessResult) -> str:
         if event.event_type_value == "STEP_FAILURE":
             failure = event.step_failure_data
             error = failure.user_failure_data.description if failure.user_failure_data else None
-            cause = failure.error
-            while error is None and cause is not None and cause.cause is not None:
-                cause = cause.cause
-            text = error or (cause.message.strip() if cause else "no reason was given")
+            # Below Dagster's own wrapper; what lies deeper is for the log, and says less to a reader.
+            cause = failure.error.cause or failure.error if failure.error else None
+            text = error or (_OUR_ERROR.sub("", cause.message).strip() if cause else "no reason was given")
             reasons.append(f"{str(event.step_key).replace('__', '.')}: {text}")
     return "; ".join(reasons) or "the run failed; see its log in the Dagster UI"
 

@@ -33,6 +33,9 @@ from retail_platform.contracts.feeds import FEEDS, Feed, raw_table
 from retail_platform.settings import FeedSettings
 from retail_platform.sources.formats import Caps, Job, Refusal, counted, open_batches
 
+READY = "ready"
+"""What it says once it can take jobs. A death before is no file's fault."""
+
 _NEW_USER_NAMESPACE, _NEW_NETWORK_NAMESPACE = 0x1000_0000, 0x4000_0000
 
 
@@ -44,6 +47,8 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     limits = json.loads(sys.stdin.readline())
     _limit(**limits)
+    answers.write(READY + "\n")
+    answers.flush()
     for line in sys.stdin:
         _limit_time(limits["seconds"])
         answers.write(json.dumps(_answer(json.loads(line))) + "\n")
@@ -62,7 +67,8 @@ def _limit(*, memory_bytes: int, file_bytes: int, open_files: int, seconds: int)
     in_use = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (in_use + memory_bytes,) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes,) * 2)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files,) * 2)
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(open_files, most_files),) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit_time(seconds)
 

@@ -189,7 +189,16 @@ class FileReader:
         }
         assert process.stdin is not None  # noqa: S101
         process.stdin.write(json.dumps(limits).encode() + b"\n")
+        process.stdin.flush()
         self._process, self._owner = process, os.getpid()
+        assert process.stdout is not None  # noqa: S101
+        if not process.stdout.readline():
+            said = self._last_words().decode(errors="replace").strip().splitlines()
+            self.close()
+            raise IntakeError(
+                f"the process that reads landing files does not start: {said[-1] if said else 'it says nothing'}; "
+                "see `retail-platform doctor` and the limits of this machine, and take the files in again"
+            )
         return process
 
     def _death(self, spooled: SpooledFile, *, took_too_long: bool) -> BrokenFile:

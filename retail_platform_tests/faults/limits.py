@@ -64,7 +64,6 @@ def _in_a_child(fault: str, ground: Ground, rounds: int) -> Outcome:
         )
     if done.returncode:
         return Outcome(0, "", (done.stderr[-2000:],))
-    print(done.stderr, file=sys.stderr)
     facts = json.loads(done.stdout.splitlines()[-1])
     return Outcome(facts["rounds"], facts["seen"], tuple(facts["violations"]))
 
@@ -82,10 +81,13 @@ def _disk_full(settings: Settings, rounds: int) -> Outcome:
         refused += error is not None
         violations += [f"{free:,} bytes free: {broken}" for broken in _judge(lake, number, error)]
     _land_too_much(settings)
-    with _only_free(settings.home, 2_000_000):
-        violations += _refused_command(settings, "ingest", "pos_sales")
+    rooms = (2_000_000, 100_000, 0)[:rounds]
+    for free in rooms:
+        with _only_free(settings.home, free):
+            violations += _refused_command(settings, "ingest", "pos_sales")
     violations += _ingested(settings)
-    return Outcome(rounds + 1, f"{refused} commits and 1 command refused for want of room", tuple(violations))
+    seen = f"{refused} commits and {len(rooms)} commands refused for want of room"
+    return Outcome(rounds + len(rooms), seen, tuple(violations))
 
 
 def _read_only(settings: Settings, rounds: int) -> Outcome:
@@ -209,7 +211,6 @@ def _refused_command(settings: Settings, *words: str, descriptors: int | None = 
         return [f"`{' '.join(words)}` ended with a traceback: {said[-1500:]}"]
     if not said.strip():
         return [f"`{' '.join(words)}` ended with {done.returncode} and not a word"]
-    print(said, file=sys.stderr)
     return []
 
 

@@ -1,7 +1,9 @@
 """The fault matrix: every scenario, in the order of the report."""
 
+from retail_platform_tests.faults.concurrency import race, writers_readers_and_maintenance
 from retail_platform_tests.faults.ground import Scenario
 from retail_platform_tests.faults.kills import kill_at, kill_at_random, kill_while_creating
+from retail_platform_tests.faults.limits import disk_full, no_descriptors, read_only
 
 _WRITERS = "writers replace slices of two tables, replace a table and ingest landing files in turn"
 
@@ -39,6 +41,44 @@ SCENARIOS = (
         "the first writer of a new home is killed within 0.4 s; a second one creates what is missing and writes",
         kill_while_creating,
         rounds=12,
+        quick=1,
+    ),
+    Scenario(
+        "four writers of one table",
+        "four processes begin together without a lake: each replaces the slice that all share, a slice of its own and "
+        "appends, again and again",
+        race,
+        rounds=12,
+        quick=2,
+    ),
+    Scenario(
+        "two writers, four readers and maintenance together",
+        "writers share an amount out anew between two tables; readers add it up in one statement and read a table as "
+        "a stream; maintenance expires, merges and removes files used last 20 s ago or longer",
+        writers_readers_and_maintenance,
+        rounds=40,
+        quick=3,
+    ),
+    Scenario(
+        "the disk is full",
+        "a home on a disk of 32 MB: commits with ever more room left, and `ingest` of a file that is too large, with "
+        "2 MB, 100 kB and nothing left; then the same with room",
+        disk_full,
+        rounds=36,
+        quick=1,
+    ),
+    Scenario(
+        "the home, or the folder of its tables, is read-only",
+        "a read-only mount that comes and goes: commits, and `ingest`",
+        read_only,
+        rounds=9,
+        quick=1,
+    ),
+    Scenario(
+        "no file descriptor is left",
+        "commits with 0 to 39 descriptors left, and `ingest` in a process that may open 24 files",
+        no_descriptors,
+        rounds=40,
         quick=1,
     ),
 )
