@@ -27,11 +27,14 @@ class Query:
 
     @classmethod
     def of_parquet(cls, *paths: Path) -> "Query":
-        """The rows of Parquet files of ours with the same columns, whatever characters their paths have."""
+        """The rows of Parquet files of ours with the same columns, whatever characters their paths have.
+
+        Rows of several files can be appended only: DuckDB cannot say which tables a query over a list reads.
+        """
         # DuckDB takes *, ? and [ for a pattern, unless they stand in brackets.
         literal = [re.sub(r"([*?\[])", r"[\1]", str(path)).replace("'", "''") for path in paths]
         listed = ", ".join(f"'{path}'" for path in literal)
-        return cls(f"FROM read_parquet([{listed}])")
+        return cls(f"FROM read_parquet({listed})" if len(paths) == 1 else f"FROM read_parquet([{listed}])")
 
 
 Rows: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.RecordBatchReader | Query
