@@ -133,11 +133,13 @@ class Meanwhile(list[int]):
         return super().__iter__()
 
 
-def test_a_snapshot_that_expires_while_it_is_read_is_refused_and_not_shown_with_fewer_rows(lake: Lakehouse) -> None:
-    first, *_ = days(lake, 3)
-    meanwhile = Meanwhile(lambda: maintain(lake, now=A_MONTH_ON))
+def test_a_snapshot_that_expires_while_it_is_read_is_refused_and_not_shown_with_fewer_rows(
+    sqlite_lake: Lakehouse,
+) -> None:
+    first, *_ = days(sqlite_lake, 3)
+    meanwhile = Meanwhile(lambda: maintain(sqlite_lake, now=A_MONTH_ON))
     with pytest.raises(LakeError, match=f"snapshot {first} has expired"):
-        lake.query("SELECT * FROM shop.sales WHERE units >= ?", meanwhile, at=first)
+        sqlite_lake.query("SELECT * FROM shop.sales WHERE units >= ?", meanwhile, at=first)
 
 
 def test_a_read_during_which_files_were_merged_is_asked_again(sqlite_lake: Lakehouse) -> None:
