@@ -15,6 +15,7 @@ import typer
 from rich.table import Table as Grid
 
 from retail_platform.cli_lake import lake_app
+from retail_platform.cli_quarantine import quarantine_app
 from retail_platform.terminal import (
     Json,
     current_settings,
@@ -44,6 +45,7 @@ app.add_typer(load_app, name="load")
 app.add_typer(lake_app, name="lake")
 app.add_typer(models_app, name="models")
 app.add_typer(forecast_app, name="forecast")
+app.add_typer(quarantine_app, name="quarantine")
 
 DEMO_SETTINGS = """\
 # Written by `retail-platform demo`: how the Complete Journey is forecast. Edit it as you like.
@@ -72,13 +74,15 @@ def main() -> None:
 
 
 _USER_MISTAKES = {
-    "LakeError",
-    "SettingsError",
-    "RunFailed",
-    "LandingError",
+    "BrokenFile",
     "IntakeError",
-    "UnknownNameError",
+    "LakeError",
+    "LandingError",
     "PermissionError",
+    "QuarantineError",
+    "RunFailed",
+    "SettingsError",
+    "UnknownNameError",
 }
 """By name, because importing the rooms that raise them would make every `--help` wait."""
 

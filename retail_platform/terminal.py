@@ -28,9 +28,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 @contextmanager
-def progress(text: str) -> Iterator[Any]:
-    """A line that shows what is being done: a spinner on a terminal, plain lines elsewhere."""
-    if out.is_terminal:
+def progress(text: str, *, quiet: bool = False) -> Iterator[Any]:
+    """A line that shows what is being done: a spinner on a terminal, plain lines elsewhere, nothing where `quiet`."""
+    if quiet:
+        yield lambda _: None
+    elif out.is_terminal:
         with out.status(text) as status:
             yield lambda step: status.update(f"{text}: {step}")
     else:

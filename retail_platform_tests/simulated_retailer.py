@@ -54,6 +54,11 @@ class Retailer:
     def with_settings(self, **changes: Any) -> "Retailer":
         return Retailer(self.settings.model_copy(update=changes))
 
+    def copy_to(self, home: Path) -> "Retailer":
+        """The same retailer in a home of its own, to be changed."""
+        shutil.copytree(self.settings.home, home)
+        return self.with_settings(home=home)
+
     def land(self, feed: str, name: str, rows: Sequence[Mapping[str, Any]] | pl.DataFrame) -> Path:
         """Put a file with these rows into the landing zone; values become text as they would in a CSV."""
         return write_landing_file(self.settings.landing, feed, name, pl.DataFrame(rows))
@@ -129,6 +134,4 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Retailer:
 @pytest.fixture
 def retailer(finished: Retailer, tmp_path: Path) -> Retailer:
     """A copy of the finished retailer that a test may change."""
-    home = tmp_path / "home"
-    shutil.copytree(finished.settings.home, home)
-    return finished.with_settings(home=home)
+    return finished.copy_to(tmp_path / "home")

@@ -94,7 +94,7 @@ def lies_in_its_partition(column: str, today: date) -> list[Promise]:
     """The row's own date is the partition under which it is kept.
 
     It is not where the date lay after the day of arrival or before the first accepted one. Such a row stays
-    rejected when its day comes, since its partition is that of its arrival; a new file with the row mends it.
+    rejected when its day comes, since its partition is that of its arrival, until a replay moves it to its day.
     """
     day, partition = pl.col(column), pl.col("partition_date")
     return [

@@ -135,7 +135,9 @@ business_date_from = "sold_at"
   `quantity: 'abc' is not a number` or `store_id: 'X9' is not in clean.stores`. Stores and items are looked up only once
   a master of them has arrived.
 - **A day that cannot be**: a business date after the day of arrival, or before `start_date` in the settings, is such a
-  reason. The row stays rejected when its day comes; deliver it again in a new file.
+  reason. Once the day has come, `retail-platform quarantine replay` judges the row again.
+- **Too many bad rows**: a day with more than `reject_budget` of its feed is withheld, what was clean before stays, and
+  the run fails. [Rejected rows](quarantine.md) says how to look at them, mend them or give them up.
 - **A repeated row** is kept once; the repetition is noted in `quarantine.duplicate_rows`.
 - **A correction** is a file that arrives later and has rows with the same key: they take the place of the earlier ones,
   which are noted in `quarantine.duplicate_rows`. A row that the later file leaves out stays as it was. To correct a

@@ -18,7 +18,7 @@ import polars as pl
 from retail_platform.cleaning import References, clean_feed, time_zones_of
 from retail_platform.contracts import FEEDS, TABLES, Feed
 from retail_platform.contracts.feeds import contract_version, raw_table
-from retail_platform.lakehouse import Append, LakeError, Lakehouse, Provenance, Query, Write
+from retail_platform.lakehouse import Append, LakeError, Lakehouse, Provenance, Query, ReplaceSlices, Write
 from retail_platform.lakehouse.locks import table_locks
 from retail_platform.monitoring.alerts import alert
 from retail_platform.settings import FeedSettings, Settings
@@ -94,6 +94,16 @@ def ingest_feed(lakehouse: Lakehouse, feed_name: str, run_id: str, progress: Pro
         intake.commit()
         intake.note_files_left_out()
     return intake.result
+
+
+def ingest_again(lakehouse: Lakehouse, feed_name: str, file_id: str, run_id: str) -> None:
+    """Read a file that was taken in before again, by the settings of now: its raw rows and its row in the ledger are
+    replaced in one transaction. It keeps its time of arrival, and so its place among the files that correct each other.
+
+    Raises `IntakeError` where the landing zone has the content no longer, `BrokenFile` where it cannot be read.
+    """
+    with _spool(lakehouse.settings, feed_name) as spool:
+        _Intake(lakehouse, FEEDS[feed_name], run_id, spool).take_again(file_id)
 
 
 def waiting_files(lakehouse: Lakehouse, feed_name: str) -> list[LandingFile]:
@@ -232,8 +242,9 @@ class _Intake:
         if len(self._pending) >= FILES_AT_ONCE or sum(read.file.bytes for read in self._pending) >= BYTES_AT_ONCE:
             self.commit()
 
-    def commit(self) -> None:
-        """Commit the files that were read: rows, ledger and alerts in one transaction."""
+    def commit(self, *, again: bool = False) -> None:
+        """Commit the files that were read: rows, ledger and alerts in one transaction, and in the place of those of
+        the same files where they were read `again`."""
         if not self._pending:
             return
         table = raw_table(self._feed, self._settings.feed(self._feed.name).extra_columns)
@@ -241,6 +252,10 @@ class _Intake:
         alerts = [alert for read in self._pending for alert in read.alerts]
         with_rows = [read for read in self._pending if read.rows]
         writes: list[Write] = [Append(LEDGER, ledger)]
+        if again:
+            ids = [{"file_id": file_id} for file_id in ledger["file_id"]]
+            of_feed = [{"feed": self._feed.name, **file_id} for file_id in ids]
+            writes = [ReplaceSlices(LEDGER, ledger, of_feed), ReplaceSlices(table, table.empty(), ids)]
         if with_rows:
             writes.append(Append(table, Query.of_parquet(*(read.rows_file for read in with_rows))))
         if alerts:
@@ -259,6 +274,29 @@ class _Intake:
             (self.result.ingested if read.rows else self.result.empty).append(read.file.name)
             read.rows_file.unlink(missing_ok=True)
         self._pending = []
+
+    def take_again(self, file_id: str) -> None:
+        """Take in the content of `file_id` a second time, in the place of the first."""
+        known = self._lakehouse.read(
+            LEDGER.name, where="feed = ? AND file_id = ?", parameters=[self._feed.name, file_id]
+        )
+        before = known.row(0, named=True)
+        files, _ = discover(self._settings.landing, self._feed.name)
+        # It may have another name by now, but not another size.
+        same_size = [file for file in files if file.bytes == before["bytes"]]
+        for file in sorted(same_size, key=lambda file: file.name != before["file_name"]):
+            try:
+                spooled = copy_to_spool(file, self._spool, max_bytes=self._settings.intake.max_file_bytes)
+            except StillGrowing:
+                continue
+            if spooled.file_id == file_id:
+                self._read(spooled, before["ingested_at"])
+                self.commit(again=True)
+                return
+        raise IntakeError(
+            f"landing file {self._feed.name}/{before['file_name']} is not in the landing zone any more as it was taken "
+            f"in; put it back below {self._settings.landing / self._feed.name} and try again"
+        )
 
     def note_files_left_out(self) -> None:
         """Write down every file that was left out, unless the same was written before."""
@@ -294,7 +332,7 @@ class _Intake:
             ingested_at=now,
             first_date=self._settings.start_date,
             today=now.date(),
-            store_time_zones=_store_time_zones(self._lakehouse, form, now),
+            store_time_zones=store_time_zones(self._lakehouse, form, now),
         )
         found = self._differences(read, form) if read.rows else []
         ledger = {
@@ -406,7 +444,7 @@ def _spool(settings: Settings, feed: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _store_time_zones(lakehouse: Lakehouse, form: FeedSettings, now: datetime) -> dict[str, str]:
+def store_time_zones(lakehouse: Lakehouse, form: FeedSettings, now: datetime) -> dict[str, str]:
     """The time zones of the stores, where the business day of a feed's rows depends on them.
 
     They are cleaned from the raw table, as a store may have arrived in the same run as its sales.

@@ -1,7 +1,6 @@
 """The command line: help with an example, one sentence for a user's mistake, JSON for programs."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,11 +12,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from retail_platform.cli import app, main
+from retail_platform.cli import app
 from retail_platform.doctor import examine
 from retail_platform.lakehouse import Lakehouse, ReplaceTable
 from retail_platform.settings import Settings
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, sales
+from retail_platform_tests.shell import Shell
 from retail_platform_tests.simulated_retailer import SIMULATION, Retailer
 
 
@@ -29,59 +29,6 @@ def commands(of: typer.Typer, *before: str) -> Iterator[tuple[str, ...]]:
         assert group.typer_instance is not None
         assert group.name is not None
         yield from commands(group.typer_instance, *before, group.name)
-
-
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of `retail-platform WORDS`, in this process."""
-    monkeypatch.setattr(sys, "argv", ["retail-platform", *words])
-    code = 0
-    try:
-        main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-class Shell:
-    """`retail-platform` with the settings of a retailer."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
-        self.capsys, self.monkeypatch = capsys, monkeypatch
-        for name in list(os.environ):
-            if name.startswith("RETAIL_"):
-                monkeypatch.delenv(name)
-        monkeypatch.chdir(directory)
-        self.home = directory / "home"
-        monkeypatch.setenv("RETAIL_HOME", str(self.home))
-
-    def use(self, retailer: Retailer) -> "Shell":
-        self.home = retailer.settings.home
-        self.monkeypatch.setenv("RETAIL_HOME", str(self.home))
-        self.monkeypatch.setenv("RETAIL_START_DATE", str(retailer.settings.start_date))
-        return self
-
-    def __call__(self, *words: str) -> tuple[int, str, str]:
-        return run(self.capsys, self.monkeypatch, *words)
-
-    def refused(self, *words: str) -> str:
-        """What is said at the end of a command that the user got wrong."""
-        code, _, errors = self(*words)
-        assert code == 1, errors
-        assert "Traceback" not in errors
-        return errors.strip()
-
-    def rows(self, *words: str) -> list[dict[str, object]]:
-        code, output, errors = self(*words)
-        assert code == 0, errors
-        rows = json.loads(output)
-        assert isinstance(rows, list)
-        return rows
-
-
-@pytest.fixture
-def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shell:
-    return Shell(capsys, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("command", commands(app), ids=" ".join)

@@ -90,8 +90,8 @@ def _clean_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
 def _clean_all(context: dg.AssetExecutionContext, lakehouse: Lakehouse, feed: Feed) -> _Account:
     """A feed without daily partitions: all of its raw rows, the whole clean table."""
     judged_by = lakehouse.snapshot_id()
-    raw = lakehouse.read(feed.raw_table, columns=_raw_columns(feed))
-    cleaned = _cleaned(lakehouse, feed, raw, _references(lakehouse, feed))
+    raw = lakehouse.read(feed.raw_table, columns=raw_columns(feed))
+    cleaned = judge_rows(lakehouse, feed, raw, references_of(lakehouse, feed))
     frame = cleaned.clean
     if feed.name == "calendar_events":
         frame = merge_calendar(frame, _holidays(lakehouse.settings))
@@ -112,16 +112,16 @@ def _clean_days(
 ) -> _Account:
     """The raw rows of some business days, in chunks of bounded size, each chunk one transaction."""
     judged_by = lakehouse.snapshot_id()
-    table, account, references = TABLES[feed.clean_table], _Account(), _references(lakehouse, feed)
+    table, account, references = TABLES[feed.clean_table], _Account(), references_of(lakehouse, feed)
     (date_column,) = table.replaced_by or ()
     for chunk in _chunks(lakehouse, feed, days):
         raw = lakehouse.read(
             feed.raw_table,
-            columns=_raw_columns(feed),
+            columns=raw_columns(feed),
             where="partition_date BETWEEN ? AND ?",
             parameters=[chunk[0], chunk[-1]],
         )
-        cleaned = _cleaned(lakehouse, feed, raw, references)
+        cleaned = judge_rows(lakehouse, feed, raw, references)
         withheld = withheld_days(
             lakehouse, feed, raw, cleaned.rejected, lake_snapshot=judged_by, run_id=context.run.run_id
         )
@@ -139,7 +139,7 @@ def _clean_days(
     return account
 
 
-def _raw_columns(feed: Feed) -> list[str]:
+def raw_columns(feed: Feed) -> list[str]:
     """Those of the contract: the raw table may have more, which were admitted by setting."""
     return TABLES[feed.raw_table].polars_schema.names()
 
@@ -163,7 +163,8 @@ def _chunks(lakehouse: Lakehouse, feed: Feed, days: tuple[date, date]) -> Iterat
     yield chunk
 
 
-def _cleaned(lakehouse: Lakehouse, feed: Feed, raw: pl.DataFrame, references: References) -> CleanedFeed:
+def judge_rows(lakehouse: Lakehouse, feed: Feed, raw: pl.DataFrame, references: References) -> CleanedFeed:
+    """What becomes of raw rows of a feed, by the settings and at the time of now. Nothing is written."""
     now = datetime.now(UTC).replace(tzinfo=None)
     key = customer_key(lakehouse.settings) if feed.name == "pos_sales" else None
     return clean_feed(
@@ -177,7 +178,7 @@ def _cleaned(lakehouse: Lakehouse, feed: Feed, raw: pl.DataFrame, references: Re
     )
 
 
-def _references(lakehouse: Lakehouse, feed: Feed) -> References:
+def references_of(lakehouse: Lakehouse, feed: Feed) -> References:
     """Known items and stores; a master that never arrived is not held against the rows that refer to it."""
     if feed.name not in REFERRING:
         return References()
