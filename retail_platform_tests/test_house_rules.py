@@ -31,6 +31,7 @@ FLOW = (
     "doctor",
     "terminal",
     "cli_lake",
+    "cli_quarantine",
     "cli",
 )
 """A room imports only itself and rooms to its left."""
