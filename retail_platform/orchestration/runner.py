@@ -3,8 +3,8 @@
 Here: which assets in which order, brought up to date. Not here: what is shown of it (`cli.py`).
 """
 
+import json
 import re
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +28,13 @@ from retail_platform.orchestration.staleness import last_commits, masters_change
 from retail_platform.settings import Settings
 
 _OUR_ERROR = re.compile(r"^retail_platform\.[\w.]+: ")
+_EVENT_LOG = """
+event_log_storage:
+  module: retail_platform.orchestration.event_log
+  class: BatchedSqliteEventLog
+  config:
+    base_dir: {folder}
+"""
 
 SCIENCE = ("features", "model", "forecast", "monitoring")
 
@@ -54,7 +61,13 @@ def prepare_home(settings: Settings) -> None:
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
     source = Path(__file__).parents[2] / "dagster.yaml"
     if source.is_file():
-        shutil.copyfile(source, settings.dagster_home / "dagster.yaml")
+        text = source.read_text(encoding="utf-8") + _EVENT_LOG.format(folder=json.dumps(_event_log_folder(settings)))
+        (settings.dagster_home / "dagster.yaml").write_text(text, encoding="utf-8")
+
+
+def _event_log_folder(settings: Settings) -> str:
+    """Where Dagster keeps its event log in SQLite if nothing else is said."""
+    return str(settings.dagster_home.absolute() / "history" / "runs")
 
 
 @contextmanager
