@@ -113,8 +113,8 @@ def platform(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
         days = None
         if name == "raw to clean":
-            first, last = lakehouse.query("SELECT min(first_date), max(last_date) FROM raw.ingested_files WHERE feed = 'pos_sales'").row(0)
-            days = (first, last)
+            ledger = lakehouse.read("raw.ingested_files", where="feed = 'pos_sales'")
+            days = ledger.select(pl.col("first_date").min(), pl.col("last_date").max()).row(0)
         materialize(settings, selection, days, None, lambda _: None)
         steps[name] = time.perf_counter() - started
     seconds = time.perf_counter() - began

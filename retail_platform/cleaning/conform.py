@@ -22,6 +22,8 @@ from retail_platform.settings import FeedSettings
 
 ARRIVAL_ORDER = ("ingested_at", "file_id", "row_number")
 
+_MANY_PIECES = 0.01
+
 STORE_ZONE = "time zone of the store"
 
 
@@ -46,7 +48,17 @@ def as_written(column: str) -> str:
 
 def in_arrival_order(raw: pl.DataFrame) -> pl.DataFrame:
     """Raw rows file by file as they were taken in, each file in its own order."""
-    return raw.sort(ARRIVAL_ORDER)
+    # The lake gives rows back in pieces of consecutive rows; to put those in order costs a tenth of sorting the rows.
+    begins = (pl.col("row_number").diff() != 1) | (pl.col("file_id") != pl.col("file_id").shift())
+    pieces = raw.select(*ARRIVAL_ORDER, start=pl.int_range(pl.len()), begins=begins.fill_null(value=True)).filter(
+        "begins"
+    )
+    if pieces.height > raw.height * _MANY_PIECES:
+        return raw.sort(ARRIVAL_ORDER)
+    # In one piece of memory: over several, Polars 2.1 panics where threads read text at once.
+    rows = pl.col("start").shift(-1, fill_value=raw.height) - pl.col("start")
+    places = pieces.with_columns(rows=rows).sort(ARRIVAL_ORDER).select("start", "rows")
+    return pl.concat([raw.slice(*place) for place in places.iter_rows()], rechunk=True) if places.height > 1 else raw
 
 
 def conform(

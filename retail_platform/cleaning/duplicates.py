@@ -15,8 +15,8 @@ import polars as pl
 
 @dataclass(frozen=True)
 class Judged:
-    """`kept` has one row per grain; `duplicates` has `kept_file_id`, `kept_row_number` and `kind` besides;
-    `contradicting` has `reasons`. Together they are all rows.
+    """`kept` has one row per grain and is sorted by it; `duplicates` has `kept_file_id`, `kept_row_number` and `kind`
+    besides; `contradicting` has `reasons`. Together they are all rows.
     """
 
     kept: pl.DataFrame
@@ -29,7 +29,11 @@ def judge_duplicates(frame: pl.DataFrame, grain: Sequence[str], values: Sequence
 
     Null is a value like any other in the grain: two daily totals without a receipt name the same thing.
     """
-    shared = frame.select(pl.struct(grain).is_duplicated().alias("shared"))["shared"]
+    # Rows of one grain come to stand together, still in arrival order.
+    frame = frame.sort(grain, maintain_order=True)
+    as_before = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in grain)
+    as_before = as_before & (pl.int_range(pl.len()) > 0)
+    shared = frame.select(shared=as_before | as_before.shift(-1, fill_value=False))["shared"]
     rivals = frame.filter(shared).with_columns(
         _same_as(values, pl.Expr.first, [*grain, "source_file_id"]).alias("as_first_of_file"),
         pl.col("source_row_number").first().over([*grain, "source_file_id"]).alias("first_row_of_file"),
@@ -47,7 +51,9 @@ def judge_duplicates(frame: pl.DataFrame, grain: Sequence[str], values: Sequence
     counts = (pl.col("source_file_id") == pl.col("kept_file_id")) & (
         pl.col("source_row_number") == pl.col("kept_row_number")
     )
-    kept = pl.concat([frame.filter(~shared), agreeing.filter(counts).select(frame.columns)])
+    keys = ["source_file_id", "source_row_number"]
+    out = rivals.select(keys).join(agreeing.filter(counts).select(keys), on=keys, how="anti")
+    kept = frame if out.is_empty() else frame.join(out, on=keys, how="anti", maintain_order="left")
     return Judged(kept, agreeing.filter(~counts), contradicting)
 
 

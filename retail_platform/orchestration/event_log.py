@@ -22,28 +22,32 @@ class BatchedSqliteEventLog(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
         self._batch: ExitStack | None = None
+        self._batch_thread: int | None = None
         self._connections: dict[str, Connection] = {}
         super().__init__(base_dir, inst_data)
         # A batch holds the lock over both of its databases; other threads wait for its end.
-        self._db_lock = threading.RLock()
+        self._db_lock = threading.RLock()  # type: ignore[assignment]
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> "BatchedSqliteEventLog":
+        return cls(inst_data=inst_data, **config_value)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        with self._db_lock:
-            if self._batch is None:
-                with super()._connect(shard) as connection:
-                    yield connection
-                return
-            if shard not in self._connections:
-                self._connections[shard] = self._batch.enter_context(super()._connect(shard))
-            yield self._connections[shard]
+        if self._batch is None or self._batch_thread != threading.get_ident():
+            with super()._connect(shard) as connection:
+                yield connection
+            return
+        if shard not in self._connections:
+            self._connections[shard] = self._batch.enter_context(super()._connect(shard))
+        yield self._connections[shard]
 
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         with self._db_lock, ExitStack() as stack:
-            self._batch = stack
+            self._batch, self._batch_thread = stack, threading.get_ident()
             try:
                 for event in events:
                     self.store_event(event)
             finally:
-                self._batch = None
+                self._batch = self._batch_thread = None
                 self._connections = {}

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from random import Random
 
 import polars as pl
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from retail_platform.cleaning import CleanedFeed, References, clean_feed
+from retail_platform.cleaning.conform import in_arrival_order
 from retail_platform.contracts import FEEDS, TABLES
 from retail_platform.contracts.feeds import RAW_TABLES
 
@@ -186,3 +188,19 @@ def test_no_customer_id_gets_past_the_raw_table_but_in_the_rejected_row_itself(c
     open_parts = [cleaned.clean.write_csv(), str(cleaned.rejected["reasons"].to_list()), str(cleaned.steps)]
     assert not [c for c in customers for part in open_parts if c in part]
     assert cleaned.clean["customer_pseudonym"].n_unique() == len(set(customers))
+
+
+@LAW
+@given(st.lists(st.integers(0, 12_000), max_size=6), st.randoms(use_true_random=False))
+def test_pieces_of_files_come_into_the_order_of_their_arrival(cuts: list[int], random: Random) -> None:
+    rows = pl.DataFrame(
+        {
+            "ingested_at": [datetime(2017, 1, day) for day in (1, 1, 2) for _ in range(4000)],
+            "file_id": [name for name in "BCA" for _ in range(4000)],
+            "row_number": list(range(1, 4001)) * 3,
+        }
+    )
+    pieces = [rows[start:end] for start, end in pairwise(sorted({0, 12_000, *cuts}))]
+    random.shuffle(pieces)
+    assert_frame_equal(in_arrival_order(pl.concat(pieces)), rows)
+    assert_frame_equal(in_arrival_order(rows.sample(fraction=1, shuffle=True, seed=random.randrange(99))), rows)

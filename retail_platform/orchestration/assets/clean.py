@@ -5,7 +5,6 @@ Here: which raw rows a step reads and which slices it replaces. Not here: what m
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -17,6 +16,7 @@ from retail_platform.cleaning import CleanedFeed, References, clean_feed, kind_o
 from retail_platform.contracts import FEEDS, TABLES, Feed
 from retail_platform.governance.customer_key import customer_key
 from retail_platform.lakehouse import Lakehouse, Provenance, ReplaceSlices, ReplaceTable, Write
+from retail_platform.orchestration.chunks import chunks_of_days, worked_ahead
 from retail_platform.orchestration.partitions import business_days, days_of_run
 from retail_platform.orchestration.reject_budget import WITHHELD, refusal, withheld_days
 from retail_platform.orchestration.specs import asset_facts
@@ -24,6 +24,8 @@ from retail_platform.orchestration.staleness import REFERRING
 from retail_platform.settings import Settings
 
 CHUNK_ROWS = 1_000_000
+CHUNKS_AHEAD = 2
+"""While a chunk is written, the next ones are read and cleaned."""
 
 
 @dataclass
@@ -39,8 +41,8 @@ class _Account:
     snapshot_id: int | None = None
     withheld: pl.DataFrame = field(default_factory=WITHHELD.empty)
 
-    def add(self, raw: pl.DataFrame, cleaned: CleanedFeed, withheld: pl.DataFrame) -> None:
-        self.arrived += raw.height
+    def add(self, arrived: int, cleaned: CleanedFeed, withheld: pl.DataFrame) -> None:
+        self.arrived += arrived
         self.clean += cleaned.clean.height
         self.rejected += cleaned.rejected.height
         self.duplicate += cleaned.duplicates.height
@@ -102,7 +104,7 @@ def _clean_all(context: dg.AssetExecutionContext, lakehouse: Lakehouse, feed: Fe
     if withheld.is_empty():
         writes += [ReplaceTable(table, table.validate(frame)), *_set_aside(cleaned, whole)]
     account = _Account()
-    account.add(raw, cleaned, withheld)
+    account.add(raw.height, cleaned, withheld)
     account.snapshot_id = _commit(lakehouse, context, feed, writes, "")
     return account
 
@@ -113,8 +115,11 @@ def _clean_days(
     """The raw rows of some business days, in chunks of bounded size, each chunk one transaction."""
     judged_by = lakehouse.snapshot_id()
     table, account, references = TABLES[feed.clean_table], _Account(), references_of(lakehouse, feed)
+    # The first to ask for the key makes it; threads must not ask at once.
+    _key(lakehouse, feed)
     (date_column,) = table.replaced_by or ()
-    for chunk in _chunks(lakehouse, feed, days):
+
+    def clean(chunk: list[date]) -> tuple[list[date], int, CleanedFeed, pl.DataFrame]:
         raw = lakehouse.read(
             feed.raw_table,
             columns=raw_columns(feed),
@@ -125,17 +130,22 @@ def _clean_days(
         withheld = withheld_days(
             lakehouse, feed, raw, cleaned.rejected, lake_snapshot=judged_by, run_id=context.run.run_id
         )
+        return chunk, raw.height, cleaned, withheld
+
+    chunks = chunks_of_days(lakehouse, feed.raw_table, "partition_date", days, CHUNK_ROWS)
+    for chunk, arrived, cleaned, withheld in worked_ahead(clean, chunks, CHUNKS_AHEAD):
         written = [day for day in chunk if day not in set(withheld["partition_date"])]
         kept = _without_days(cleaned, date_column, withheld["partition_date"])
         writes: list[Write] = [ReplaceSlices(WITHHELD, withheld, _quarantine_slices(feed, chunk))]
         if written:
             clean_slices = [{date_column: day} for day in written]
-            writes.append(ReplaceSlices(table, table.validate(kept.clean), clean_slices))
+            # Every row has just been judged by the contract's own rules; the contract check judges what is stored.
+            writes.append(ReplaceSlices(table, table.arrange(kept.clean), clean_slices))
             writes += _set_aside(kept, _quarantine_slices(feed, written))
         partition = f"{chunk[0]}...{chunk[-1]}"
-        account.add(raw, cleaned, withheld)
+        account.add(arrived, cleaned, withheld)
         account.snapshot_id = _commit(lakehouse, context, feed, writes, partition)
-        context.log.info("%s %s: %d rows in, %d clean", feed.clean_table, partition, raw.height, kept.clean.height)
+        context.log.info("%s %s: %d rows in, %d clean", feed.clean_table, partition, arrived, kept.clean.height)
     return account
 
 
@@ -144,29 +154,14 @@ def raw_columns(feed: Feed) -> list[str]:
     return TABLES[feed.raw_table].polars_schema.names()
 
 
-def _chunks(lakehouse: Lakehouse, feed: Feed, days: tuple[date, date]) -> Iterator[list[date]]:
-    """All days of the range, cut so that no chunk but a single large day holds more than `CHUNK_ROWS` raw rows."""
-    counts = lakehouse.query(
-        f"SELECT partition_date, count(*) AS rows FROM {feed.raw_table} "
-        "WHERE partition_date BETWEEN ? AND ? GROUP BY ALL",
-        days,
-    )
-    rows_of = dict(counts.iter_rows())
-    chunk: list[date] = []
-    rows = 0
-    for day in pl.date_range(*days, eager=True):
-        if chunk and rows + rows_of.get(day, 0) > CHUNK_ROWS:
-            yield chunk
-            chunk, rows = [], 0
-        chunk.append(day)
-        rows += rows_of.get(day, 0)
-    yield chunk
+def _key(lakehouse: Lakehouse, feed: Feed) -> bytes | None:
+    return customer_key(lakehouse.settings) if feed.name == "pos_sales" else None
 
 
 def judge_rows(lakehouse: Lakehouse, feed: Feed, raw: pl.DataFrame, references: References) -> CleanedFeed:
     """What becomes of raw rows of a feed, by the settings and at the time of now. Nothing is written."""
+    key = _key(lakehouse, feed)
     now = datetime.now(UTC).replace(tzinfo=None)
-    key = customer_key(lakehouse.settings) if feed.name == "pos_sales" else None
     return clean_feed(
         feed.name,
         raw,
