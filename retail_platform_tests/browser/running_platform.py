@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from retail_platform_tests.simulated_retailer import SMALL
+from retail_platform.lakehouse import Lakehouse
+from retail_platform_tests.simulated_retailer import SMALL, small_settings
 
 Found = TypeVar("Found")
 
@@ -59,27 +61,19 @@ class RunningPlatform:
     def log(self) -> Path:
         return self.home.parent / "ui.log"
 
-    def command(self, *words: str) -> str:
-        """Run `retail-platform` with these words and return what it printed."""
-        done = subprocess.run(
-            [*_COMMAND, *words],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=self._environment(),
-            cwd=self._folder(),
-        )
-        assert done.returncode == 0, f"retail-platform {' '.join(words)}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
-        return done.stdout
-
     def days_of_latest_commit(self, table: str) -> str:
         """First and last business day that the newest commit of a table replaced, as its provenance names them."""
-        commits = (json.loads(row["commit_extra_info"] or "{}") for row in self._snapshots())
+        commits = (json.loads(text or "{}") for text in self._lake.snapshots()["commit_extra_info"])
         return next(str(commit["partition"]) for commit in commits if commit.get("asset") == table)
 
-    def sql(self, statement: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = json.loads(self.command("sql", statement, "--json"))
-        return rows
+    def query_lake(self, statement: str) -> list[dict[str, Any]]:
+        """Rows of the lake, read beside the processes that write to it. In this process: a command each time would
+        take the processor from the runs that are waited for."""
+        return self._lake.query(statement).to_dicts()
+
+    @cached_property
+    def _lake(self) -> Lakehouse:
+        return Lakehouse(small_settings(self.home))
 
     def start(self) -> None:
         """Start the UI and its daemon, and wait until the UI has loaded the code location."""
@@ -129,10 +123,6 @@ class RunningPlatform:
         """Wait for the end of the run whose id begins with `run_id`, and return its status, with what failed in it."""
         run = wait_for(f"run {run_id} to end", lambda: self._finished(run_id), seconds=seconds)
         return str(run["status"]) if run["status"] == "SUCCESS" else f"{run['status']}: {self._failures(run['runId'])}"
-
-    def _snapshots(self) -> list[dict[str, Any]]:
-        newest_first: list[dict[str, Any]] = json.loads(self.command("lake", "snapshots", "--json"))
-        return newest_first
 
     def _is_up(self) -> bool:
         assert self.process is not None

@@ -91,7 +91,7 @@ def test_an_asset_page_shows_owner_description_and_every_column_with_its_descrip
     contract = TABLES["forecast.demand"]
     page.goto("/assets/forecast/demand")
     expect(page.get_by_text(contract.owner.removeprefix("team:"), exact=True)).to_be_visible(timeout=60_000)
-    expect(page.get_by_text(contract.description)).to_be_visible()
+    expect(page.get_by_text(contract.description)).to_be_visible(timeout=60_000)
     for column in contract.columns:
         row = page.get_by_role("row").filter(has=page.get_by_text(column.name, exact=True))
         expect(row.filter(has_text=column.description).first).to_be_attached()
@@ -102,7 +102,7 @@ def test_an_asset_page_shows_the_chart_in_place(page: Page) -> None:
     chart = page.get_by_role("row").filter(has=page.get_by_text("chart", exact=True))
     chart.get_by_text("[Show Markdown]").click()
     picture = page.locator("img[src^='data:image/png']")
-    expect(picture).to_be_visible()
+    expect(picture).to_be_visible(timeout=60_000)
     assert picture.evaluate("image => image.complete && image.naturalWidth") > 0
     assert "Forecast" in (picture.get_attribute("alt") or "")
 
@@ -111,29 +111,29 @@ def test_an_asset_page_shows_its_checks_and_that_they_passed(page: Page) -> None
     page.goto("/assets/forecast/demand?view=checks")
     for check in ("contract", "horizon_complete", "published_model_beats_naive"):
         expect(page.get_by_text(check, exact=True).first).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(3)
+    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(3, timeout=60_000)
 
 
 def test_a_new_landing_file_becomes_a_forecast_without_a_click(platform: RunningPlatform) -> None:
-    (last,) = platform.sql("SELECT max(business_date) AS day FROM clean.sales")
-    last_day = date.fromisoformat(last["day"])
+    (last,) = platform.query_lake("SELECT max(business_date) AS day FROM clean.sales")
+    last_day: date = last["day"]
     next_day = last_day + timedelta(days=1)
     older = f"SELECT * FROM clean.sales WHERE business_date <= DATE '{last_day}' ORDER BY ALL"
     issued = f"SELECT * FROM forecast.demand WHERE forecast_origin <= DATE '{last_day}' ORDER BY ALL"
-    before = platform.sql(older), platform.sql(issued)
+    before = platform.query_lake(older), platform.query_lake(issued)
     sold = _drop_next_day(platform.home / "landing", last_day)
 
     wait_for(
         f"a forecast from {next_day}",
-        lambda: platform.sql(f"SELECT 1 FROM forecast.demand WHERE forecast_origin = DATE '{next_day}' LIMIT 1"),
+        lambda: platform.query_lake(f"SELECT 1 FROM forecast.demand WHERE forecast_origin = DATE '{next_day}' LIMIT 1"),
         seconds=PATIENCE,
-        every=8,
+        every=3,
     )
-    (new,) = platform.sql(
+    (new,) = platform.query_lake(
         f"SELECT count(*) AS rows, sum(quantity) AS units FROM clean.sales WHERE business_date = DATE '{next_day}'"
     )
     assert (new["rows"], new["units"]) == (sold.height, sold["quantity"].sum())
-    assert (platform.sql(older), platform.sql(issued)) == before
+    assert (platform.query_lake(older), platform.query_lake(issued)) == before
     assert platform.days_of_latest_commit("clean.sales") == f"{next_day}...{next_day}"
 
 
@@ -154,7 +154,7 @@ def _click_materialize_all(page: Page, group: str) -> str:
     page.goto(f"/locations/retail_platform/asset-groups/{group}")
     page.get_by_role("button", name="Materialize all").click()
     launched = page.get_by_text(re.compile(r"Launched run [0-9a-f]{8}"))
-    expect(launched).to_be_visible()
+    expect(launched).to_be_visible(timeout=60_000)
     return launched.inner_text().split()[2]
 
 
