@@ -24,7 +24,9 @@ ReasonOption = Annotated[
     list[str] | None, typer.Option("--reason", help="Rows with this reason, as `list` words it; may be repeated.")
 ]
 RowOption = Annotated[int | None, typer.Option("--row", min=1, help="This row of the file.")]
-DuplicatesOption = Annotated[bool, typer.Option("--duplicates", help="Repeated and superseded rows instead.")]
+DuplicatesOption = Annotated[
+    bool, typer.Option("--duplicates", help="Repeated, superseded and withdrawn rows instead.")
+]
 
 
 @quarantine_app.command("list")
@@ -72,7 +74,9 @@ def quarantine_show(
     lakehouse = _ready_lake()
     selection = _selection(feed, file, row, reason)
     if duplicates:
-        print_frame(replaced_rows(lakehouse, selection, limit), as_json=as_json, empty="no row was superseded")
+        print_frame(
+            replaced_rows(lakehouse, selection, limit), as_json=as_json, empty="no row was superseded or withdrawn"
+        )
         return
     rows = rejected_rows(lakehouse, selection, rows_of_withheld_days(lakehouse, feed), whole=True)
     shown = rows.head(limit)

@@ -71,6 +71,11 @@ class FeedSettings(_Settings):
     tolerated_rejects: int = Field(
         default=20, ge=0, description="So many rejected rows of a day never exceed the budget, whatever their share"
     )
+    replaces: Literal["row", "store_day"] = Field(
+        default="row",
+        description="What a later file replaces: rows of the same key, or, where files are complete per store and day, "
+        "all earlier rows of the stores and days that it has",
+    )
     encoding: str = Field(default="utf-8", description="Of CSV and JSON Lines, such as utf-16, latin-1 or cp1252")
     extra_columns: dict[str, Literal["text"]] = Field(
         default={}, description="Columns beyond docs/feeds.md that the raw table takes in as well, as text"
@@ -469,6 +474,8 @@ class Settings(_Settings):
             wrong += [f"feed {name}: {problem}" for problem in problems_of_extra_columns(name, feed.extra_columns)]
             extra = [c for c in feed.columns if c not in known]
             wrong += [f"feed {name} has no column {c}; it has {', '.join(known)}" for c in extra]
+            if feed.replaces == "store_day" and name in FEEDS and not _has_store_days(FEEDS[name]):
+                wrong.append(f"feed {name} has no store and day that a file could replace; leave out replaces")
             if feed.business_date_from and name in FEEDS:
                 wrong += _no_source_of_days(FEEDS[name], feed.business_date_from)
         if wrong:
@@ -497,6 +504,16 @@ class Settings(_Settings):
                 )
         if wrong:
             raise ValueError("; ".join(wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _extracts_are_not_complete(self) -> "Settings":
+        wrong = [name for name, feed in self.feeds.items() if feed.replaces == "store_day" and self.sources_of(name)]
+        if wrong:
+            raise ValueError(
+                f"feed {wrong[0]} has a source, whose extracts hold only what is new and no whole days; leave out "
+                f"replaces of feeds.{wrong[0]}"
+            )
         return self
 
     def form_of_extracts(self, feed: str) -> FeedSettings:
@@ -555,6 +572,10 @@ class Settings(_Settings):
     @property
     def dagster_home(self) -> Path:
         return self.home / "dagster"
+
+
+def _has_store_days(feed: Feed) -> bool:
+    return feed.date_column is not None and "store_id" in feed.column_names
 
 
 def _no_source_of_days(feed: Feed, column: str) -> list[str]:

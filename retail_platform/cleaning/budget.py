@@ -10,6 +10,8 @@ import polars as pl
 
 from retail_platform.cleaning.reasons import kind_of
 
+NOTHING_WAIVED = pl.DataFrame(schema={"file_id": pl.String, "row_number": pl.Int64})
+
 _SHOWN_REASONS = 5
 
 

@@ -10,6 +10,7 @@ from datetime import date, datetime
 
 import polars as pl
 
+from retail_platform.cleaning.budget import NOTHING_WAIVED
 from retail_platform.cleaning.conform import ConformingStep, conform, in_arrival_order
 from retail_platform.cleaning.duplicates import judge_duplicates
 from retail_platform.cleaning.feeds import complete
@@ -21,6 +22,7 @@ from retail_platform.cleaning.reasons import (
     refers_to,
     split_by_promises,
 )
+from retail_platform.cleaning.store_days import judge_replaced, newest_store_days
 from retail_platform.cleaning.text import ISO
 from retail_platform.contracts import FEEDS, TABLES, ContractBroken, Feed
 from retail_platform.contracts.time_zones import is_time_zone
@@ -80,12 +82,14 @@ def clean_feed(
     today: date,
     customer_key: bytes | None,
     form: FeedSettings = ISO,
+    waived: pl.DataFrame = NOTHING_WAIVED,
 ) -> CleanedFeed:
     """Clean raw rows of `feed` (columns of its raw table, any order of rows).
 
     For a feed whose clean table is partitioned by day, `raw` must hold whole partitions; for the others the whole
     raw table, as a row of any file may stand for or against a row of any other. `now` (UTC) is noted as the time of
-    rejection. `form` says how the feed's files write numbers, dates and times.
+    rejection. `form` says how the feed's files write numbers, dates and times, and whether they are complete per store
+    and day; if so, `waived` (file_id, row_number) names the rows that do not count against a file.
 
     Raises `ContractBroken` where `raw` has not the raw table's columns, `CustomerKeyMissing` where there are customer
     ids and no key, `ValueError` for an unknown feed.
@@ -103,16 +107,22 @@ def clean_feed(
     frame, steps = conform(declared, raw, form, references.store_time_zones)
     frame, further_steps = complete(declared, frame, customer_key)
     good, broken = split_by_promises(frame, _promises(declared, form, references, today))
-    judged = judge_duplicates(
-        good.select(*columns, "raw_row", "partition_date"),
-        contract.grain,
-        [c for c in columns if c not in {*contract.grain, *_PROVENANCE}],
-    )
+    good = good.select(*columns, "raw_row", "partition_date")
+    broken = broken.select(*good.columns, "reasons")
+    values = [c for c in columns if c not in {*contract.grain, *_PROVENANCE}]
+    if form.replaces == "store_day" and declared.date_column:
+        days = newest_store_days(good, broken, declared.date_column, waived=waived, budget=form.reject_budget)
+        judged = judge_duplicates(days.counting, contract.grain, values)
+        broken = days.rejected
+        left_out = [judged.duplicates, judge_replaced(days.replaced, judged.kept, contract.grain, values)]
+    else:
+        judged = judge_duplicates(good, contract.grain, values)
+        left_out = [judged.duplicates]
 
     return CleanedFeed(
         clean=judged.kept.select(columns),
         rejected=_rejected_rows(declared, raw, [broken, judged.contradicting], now),
-        duplicates=_duplicate_rows(declared, judged.duplicates),
+        duplicates=_duplicate_rows(declared, left_out),
         steps=[*steps, *further_steps],
     )
 
@@ -154,10 +164,12 @@ def _rejected_rows(feed: Feed, raw: pl.DataFrame, parts: list[pl.DataFrame], now
     )
 
 
-def _duplicate_rows(feed: Feed, duplicates: pl.DataFrame) -> pl.DataFrame:
+def _duplicate_rows(feed: Feed, parts: list[pl.DataFrame]) -> pl.DataFrame:
     table = TABLES["quarantine.duplicate_rows"]
+    columns = ["source_file_id", "source_row_number", "partition_date", "kept_file_id", "kept_row_number", "kind"]
     return (
-        duplicates.select(
+        pl.concat(part.select(columns) for part in parts)
+        .select(
             pl.lit(feed.name).alias("feed"),
             pl.col("source_file_id").alias("file_id"),
             pl.col("source_row_number").alias("row_number"),

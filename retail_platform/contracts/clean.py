@@ -217,11 +217,13 @@ class RejectedRows(_SetAside):
     replaced_by=("feed", "partition_date"),
 )
 class DuplicateRows(_SetAside):
-    """Every row left out because the clean table holds another row of the same grain: a repetition, or a row that a
-    later file corrected."""
+    """Every row left out because the clean table holds another row of the same grain, a repetition or a correction by
+    a later file, or because a later file that is complete for its store and day left it out."""
 
-    kept_file_id: pl.String = column("File of the row that was kept instead", str_matches=FILE_ID)
-    kept_row_number: pl.Int64 = column("Row in that file", ge=1)
+    kept_file_id: pl.String = column("File that was kept instead", str_matches=FILE_ID)
+    kept_row_number: pl.Int64 = column("Row in that file; empty where it has none of this grain", nullable=True, ge=1)
     kind: pl.String = column(
-        "repeated: the same values; superseded: a later file brought other values", isin=["repeated", "superseded"]
+        "repeated: the same values; superseded: a later file brought other values; withdrawn: a later file, complete "
+        "for the store and day, has no such row",
+        isin=["repeated", "superseded", "withdrawn"],
     )

@@ -140,13 +140,44 @@ business_date_from = "sold_at"
   the run fails. [Rejected rows](quarantine.md) says how to look at them, mend them or give them up.
 - **A repeated row** is kept once; the repetition is noted in `quarantine.duplicate_rows`.
 - **A correction** is a file that arrives later and has rows with the same key: they take the place of the earlier ones,
-  which are noted in `quarantine.duplicate_rows`. A row that the later file leaves out stays as it was. To correct a
-  receipt whose lines have no `line_number`, land all of its lines in their old order.
+  which are noted in `quarantine.duplicate_rows`. A row that the later file leaves out stays as it was, unless the feed
+  says otherwise (below). To correct a receipt whose lines have no `line_number`, land all of its lines in their old
+  order.
 - **A contradiction**, two rows of one file with the same key and other values, cannot be decided: the first row counts,
   the other is rejected.
 
 Rows in = clean rows + rejected rows + duplicates, for every file; each run checks it. What arrived stays in the `raw`
 tables as it was.
+
+## Corrections of a whole day
+
+Where each file of `pos_sales` or `inventory` is complete for the stores and days that are in it, say so. Then a later
+file replaces the earlier ones store-day by store-day, and a line that it leaves out is gone:
+
+```toml
+[feeds.pos_sales]
+replaces = "store_day"     # "row" by default
+```
+
+- **Which file counts.** For each store and day, the file that arrived last, whatever its name or the times in it. Files
+  that wait together are taken in by name, so `sales_2017-03-01_v2.csv` corrects `sales_2017-03-01.csv`. The stores and
+  days that are not in it stay as they were.
+- **What becomes of the earlier rows.** Every one, also those that had been rejected, becomes a duplicate of a kind:
+  `repeated` or `superseded` where the new file has a good row of the same key, `withdrawn` where it has none.
+  `kept_file_id` names the file that counts. `retail-platform quarantine list --duplicates` counts them by file.
+- **A bad correction replaces nothing.** A later file counts for a store and day if a row of it is good there, and no
+  larger a share of them than `reject_budget` is rejected and not waived; `tolerated_rejects` excuses none, for there is
+  something better to keep. Otherwise the earlier file stays whole, and the good rows of the later one are rejected with
+  that reason. Where no file is as good as that, the first one stays.
+- **A day in several files is not complete in one.** Parts of one store's day would replace each other, though they come
+  together: leave `replaces` out. One file per store is fine.
+- **To go back to an earlier content**, land it with a change, such as another order of rows: the same content is not
+  taken in twice.
+- **A row whose store or day cannot be read** belongs to no store-day. It is rejected, replaces nothing and is not
+  replaced. When a replay moves it to its day, it comes there as a row of its file, with the file's time of arrival.
+- **A change of this setting** has the days cleaned again that it makes a difference to, by the next run.
+
+A feed with a [source](sources.md) cannot say this: extracts hold only what is new.
 """
 
 _TABLES_GENERAL = """\

@@ -105,7 +105,7 @@ def by_reason(rows: pl.DataFrame) -> pl.DataFrame:
 
 def duplicates_by_file(lakehouse: Lakehouse, selection: Selection) -> pl.DataFrame:
     """Rows that another row stands for, counted by file and kind: feed, kind, file_name, kept_from, rows, first_day,
-    last_day. `superseded` by a later file is a correction: `kept_from` says what replaced it.
+    last_day. `superseded` by a later file is a correction, `withdrawn` a row that it left out: `kept_from` names it.
     """
     files = files_of(lakehouse, selection)
     kept = lakehouse.read("raw.ingested_files", columns=["feed", "file_id", "file_name"]).rename(
@@ -124,12 +124,13 @@ def duplicates_by_file(lakehouse: Lakehouse, selection: Selection) -> pl.DataFra
 
 
 def replaced_rows(lakehouse: Lakehouse, selection: Selection, limit: int) -> pl.DataFrame:
-    """Superseded rows beside the rows that replaced them: feed, file_name, row_number, kept_from, kept_row_number,
-    partition_date, `key` (the columns that name the row) and `changes`, both as text, personal values hidden.
+    """Superseded rows beside the rows that replaced them, and withdrawn ones: feed, file_name, row_number, kept_from,
+    kept_row_number, partition_date, `key` (the columns that name the row) and `changes`, both as text, personal values
+    hidden.
     """
     files = files_of(lakehouse, selection)
     found = (
-        lakehouse.read("quarantine.duplicate_rows", where="kind = 'superseded'")
+        lakehouse.read("quarantine.duplicate_rows", where="kind IN ('superseded', 'withdrawn')")
         .join(files, on=["feed", "file_id"])
         .filter(True if selection.row is None else pl.col("row_number") == selection.row)
         .sort("feed", "file_name", "row_number")

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import polars as pl
 
-from retail_platform.cleaning import commonest_reasons, days_over_budget
+from retail_platform.cleaning import NOTHING_WAIVED, commonest_reasons, days_over_budget
 from retail_platform.contracts import FEEDS, TABLES, Feed
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.partitions import days_of_run
@@ -23,7 +23,6 @@ WARNING_SHARE = 0.5
 """Share of the budget from which on the check warns."""
 
 _SHOWN_DAYS = 3
-_NO_WAIVERS = pl.DataFrame(schema={"file_id": pl.String, "row_number": pl.Int64})
 
 
 def withheld_days(
@@ -46,7 +45,7 @@ def withheld_days(
         )
 
     # Waivers and names are looked up for bad days only, which are rare.
-    if over(_NO_WAIVERS).is_empty():
+    if over(NOTHING_WAIVED).is_empty():
         return WITHHELD.empty()
     waivers = waivers_of(lakehouse, feed)
     days = over(waivers)

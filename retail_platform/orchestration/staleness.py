@@ -16,6 +16,7 @@ import polars as pl
 
 from retail_platform.contracts import FEEDS, TABLES, Feed
 from retail_platform.lakehouse import Lakehouse
+from retail_platform.orchestration.corrections import days_of_another_rule
 from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_names
 from retail_platform.orchestration.reject_budget import standing
 
@@ -37,7 +38,8 @@ def pending_days(lakehouse: Lakehouse, feed: Feed, commits: Mapping[str, LastCom
     """Business days of a feed whose raw rows are not all clean, rejected or duplicate, oldest first.
 
     A late or corrected file adds raw rows to its days; they stay pending until they have been cleaned again. So do
-    days with rows that referred to an unknown item or store, once the masters are newer than the cleaning.
+    days with rows that referred to an unknown item or store, once the masters are newer than the cleaning, and days
+    that were cleaned by another rule of corrections than the feed has now.
     """
     if _older(commits, feed.clean_table, MASTERS):
         rejected = lakehouse.query(
@@ -59,7 +61,7 @@ def pending_days(lakehouse: Lakehouse, feed: Feed, commits: Mapping[str, LastCom
         """,
         [feed.name],
     )
-    return sorted({*days.to_series(), *rejected.to_series()})
+    return sorted({*days.to_series(), *rejected.to_series(), *days_of_another_rule(lakehouse, feed)})
 
 
 def last_commits(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> dict[str, LastCommit]:

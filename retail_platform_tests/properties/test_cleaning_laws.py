@@ -13,8 +13,10 @@ from polars.testing import assert_frame_equal
 
 from retail_platform.cleaning import CleanedFeed, References, clean_feed
 from retail_platform.cleaning.conform import in_arrival_order
+from retail_platform.cleaning.text import ISO
 from retail_platform.contracts import FEEDS, TABLES
 from retail_platform.contracts.feeds import RAW_TABLES
+from retail_platform.settings import FeedSettings
 
 TODAY = date(2017, 6, 1)
 NOW = datetime(2017, 6, 1, 8)
@@ -33,6 +35,9 @@ TEXTS: dict[type[pl.DataType] | pl.DataType, list[str | None]] = {
     pl.String(): ["S1", "S2", "I1", "I2", " I1", "FRUIT", "X9", 'é\n"', " ", None],
 }
 USUAL: dict[str, str] = {"store_id": "S1", "item_id": "I1", "date": "2017-03-01", "indicator": "cpi"}
+
+RULES = (ISO, FeedSettings(replaces="store_day", reject_budget=0.5))
+"""By which rows or files correct others."""
 
 Row = dict[str, str | None]
 
@@ -79,8 +84,8 @@ def deliveries(draw: st.DrawFn, feeds: tuple[str, ...] = tuple(FEEDS)) -> Delive
     return Delivery(feed, draw(st.lists(st.lists(row, max_size=6), max_size=4)))
 
 
-def _clean(feed: str, raw: pl.DataFrame) -> CleanedFeed:
-    return clean_feed(feed, raw, references=REFERENCES, now=NOW, today=TODAY, customer_key=b"key")
+def _clean(feed: str, raw: pl.DataFrame, form: FeedSettings = ISO) -> CleanedFeed:
+    return clean_feed(feed, raw, references=REFERENCES, now=NOW, today=TODAY, customer_key=b"key", form=form)
 
 
 def _rows(frame: pl.DataFrame, file: str, row: str) -> list[tuple[str, int]]:
@@ -88,10 +93,12 @@ def _rows(frame: pl.DataFrame, file: str, row: str) -> list[tuple[str, int]]:
 
 
 @LAW
-@given(deliveries())
-def test_every_raw_row_is_clean_or_rejected_or_a_duplicate_and_only_one_of_them(delivery: Delivery) -> None:
+@given(deliveries(), st.sampled_from(RULES))
+def test_every_raw_row_is_clean_or_rejected_or_a_duplicate_and_only_one_of_them(
+    delivery: Delivery, rule: FeedSettings
+) -> None:
     raw = delivery.raw()
-    cleaned = _clean(delivery.feed, raw)
+    cleaned = _clean(delivery.feed, raw, rule)
     accounted_for = [
         *_rows(cleaned.clean, "source_file_id", "source_row_number"),
         *_rows(cleaned.rejected, "file_id", "row_number"),
@@ -136,11 +143,11 @@ def test_the_result_depends_neither_on_the_order_of_the_rows_nor_on_the_run(deli
 
 
 @LAW
-@given(deliveries(("pos_sales", "inventory")))
-def test_days_cleaned_one_by_one_give_what_they_give_together(delivery: Delivery) -> None:
+@given(deliveries(("pos_sales", "inventory")), st.sampled_from(RULES))
+def test_days_cleaned_one_by_one_give_what_they_give_together(delivery: Delivery, rule: FeedSettings) -> None:
     raw = delivery.raw()
-    together = _clean(delivery.feed, raw).clean
-    apart = [_clean(delivery.feed, day).clean for day in raw.partition_by("partition_date")]
+    together = _clean(delivery.feed, raw, rule).clean
+    apart = [_clean(delivery.feed, day, rule).clean for day in raw.partition_by("partition_date")]
     if apart:
         assert_frame_equal(pl.concat(apart).sort(TABLES[FEEDS[delivery.feed].clean_table].grain), together)
 

@@ -12,13 +12,21 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from retail_platform.cleaning import CleanedFeed, References, clean_feed, kind_of, merge_calendar, public_holidays
+from retail_platform.cleaning import (
+    NOTHING_WAIVED,
+    CleanedFeed,
+    References,
+    clean_feed,
+    kind_of,
+    merge_calendar,
+    public_holidays,
+)
 from retail_platform.contracts import FEEDS, TABLES, Feed
 from retail_platform.governance.customer_key import customer_key
 from retail_platform.lakehouse import Lakehouse, Provenance, ReplaceSlices, ReplaceTable, Write
 from retail_platform.orchestration.chunks import chunks_of_days, worked_ahead
 from retail_platform.orchestration.partitions import business_days, days_of_run
-from retail_platform.orchestration.reject_budget import WITHHELD, refusal, withheld_days
+from retail_platform.orchestration.reject_budget import WITHHELD, refusal, waivers_of, withheld_days
 from retail_platform.orchestration.specs import asset_facts
 from retail_platform.orchestration.staleness import REFERRING
 from retail_platform.settings import Settings
@@ -162,6 +170,7 @@ def judge_rows(lakehouse: Lakehouse, feed: Feed, raw: pl.DataFrame, references: 
     """What becomes of raw rows of a feed, by the settings and at the time of now. Nothing is written."""
     key = _key(lakehouse, feed)
     now = datetime.now(UTC).replace(tzinfo=None)
+    form = lakehouse.settings.feed(feed.name)
     return clean_feed(
         feed.name,
         raw,
@@ -169,7 +178,8 @@ def judge_rows(lakehouse: Lakehouse, feed: Feed, raw: pl.DataFrame, references: 
         now=now,
         today=now.date(),
         customer_key=key,
-        form=lakehouse.settings.feed(feed.name),
+        form=form,
+        waived=waivers_of(lakehouse, feed) if form.replaces == "store_day" else NOTHING_WAIVED,
     )
 
 
