@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 # A test's files are complete as soon as it has written them; commands that tests start inherit this.
 os.environ.setdefault("RETAIL_INTAKE__QUIET_SECONDS", "0")
@@ -28,6 +29,10 @@ def pytest_configure() -> None:
     disk that others use as well makes the suite twice as slow."""
     if MEMORY_DISK.is_mount() and shutil.disk_usage(MEMORY_DISK).free > MEMORY_DISK_BYTES:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
+
+
+hypothesis_settings.register_profile("thorough", max_examples=1000, deadline=None)
+"""`pytest --hypothesis-profile=thorough`: laws whose examples are dear are given more of them."""
 
 
 @pytest.fixture

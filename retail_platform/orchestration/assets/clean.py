@@ -5,6 +5,7 @@ Here: which raw rows a step reads and which slices it replaces. Not here: what m
 
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -31,13 +32,15 @@ from retail_platform.orchestration.specs import asset_facts
 from retail_platform.orchestration.staleness import REFERRING
 from retail_platform.settings import Settings
 
+Progress = Callable[[str], None]
+
 CHUNK_ROWS = 1_000_000
 CHUNKS_AHEAD = 2
 """While a chunk is written, the next ones are read and cleaned."""
 
 
 @dataclass
-class _Account:
+class Account:
     """What became of the raw rows of a run."""
 
     arrived: int = 0
@@ -88,7 +91,10 @@ def _clean_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
                 f"{lakehouse.settings.start_date} to today",
                 allow_retries=False,
             )
-        account = _clean_days(context, lakehouse, feed, days) if days else _clean_all(context, lakehouse, feed)
+        run_id = context.run.run_id
+        account = (
+            clean_days(lakehouse, feed, days, run_id, context.log.info) if days else _clean_all(lakehouse, feed, run_id)
+        )
         _report_quarantine(context, lakehouse)
         if not account.withheld.is_empty():
             raise dg.Failure(refusal(account.withheld), metadata=_metadata(feed, account, days), allow_retries=False)
@@ -97,7 +103,7 @@ def _clean_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
     return clean
 
 
-def _clean_all(context: dg.AssetExecutionContext, lakehouse: Lakehouse, feed: Feed) -> _Account:
+def _clean_all(lakehouse: Lakehouse, feed: Feed, run_id: str) -> Account:
     """A feed without daily partitions: all of its raw rows, the whole clean table."""
     judged_by = lakehouse.snapshot_id()
     raw = lakehouse.read(feed.raw_table, columns=raw_columns(feed))
@@ -107,22 +113,23 @@ def _clean_all(context: dg.AssetExecutionContext, lakehouse: Lakehouse, feed: Fe
         frame = merge_calendar(frame, _holidays(lakehouse.settings))
     table = TABLES[feed.clean_table]
     whole = [{"feed": feed.name}]
-    withheld = withheld_days(lakehouse, feed, raw, cleaned.rejected, lake_snapshot=judged_by, run_id=context.run.run_id)
+    withheld = withheld_days(lakehouse, feed, raw, cleaned.rejected, lake_snapshot=judged_by, run_id=run_id)
     writes: list[Write] = [ReplaceSlices(WITHHELD, withheld, whole)]
     if withheld.is_empty():
         writes += [ReplaceTable(table, table.validate(frame)), *_set_aside(cleaned, whole)]
-    account = _Account()
+    account = Account()
     account.add(raw.height, cleaned, withheld)
-    account.snapshot_id = _commit(lakehouse, context, feed, writes, "")
+    account.snapshot_id = _commit(lakehouse, run_id, feed, writes, "")
     return account
 
 
-def _clean_days(
-    context: dg.AssetExecutionContext, lakehouse: Lakehouse, feed: Feed, days: tuple[date, date]
-) -> _Account:
-    """The raw rows of some business days, in chunks of bounded size, each chunk one transaction."""
+def clean_days(
+    lakehouse: Lakehouse, feed: Feed, days: tuple[date, date], run_id: str, progress: Progress = lambda _: None
+) -> Account:
+    """The raw rows of the business days from the first to the last, in chunks of bounded size, each chunk one
+    transaction."""
     judged_by = lakehouse.snapshot_id()
-    table, account, references = TABLES[feed.clean_table], _Account(), references_of(lakehouse, feed)
+    table, account, references = TABLES[feed.clean_table], Account(), references_of(lakehouse, feed)
     # The first to ask for the key makes it; threads must not ask at once.
     _key(lakehouse, feed)
     (date_column,) = table.replaced_by or ()
@@ -135,9 +142,7 @@ def _clean_days(
             parameters=[chunk[0], chunk[-1]],
         )
         cleaned = judge_rows(lakehouse, feed, raw, references)
-        withheld = withheld_days(
-            lakehouse, feed, raw, cleaned.rejected, lake_snapshot=judged_by, run_id=context.run.run_id
-        )
+        withheld = withheld_days(lakehouse, feed, raw, cleaned.rejected, lake_snapshot=judged_by, run_id=run_id)
         return chunk, raw.height, cleaned, withheld
 
     chunks = chunks_of_days(lakehouse, feed.raw_table, "partition_date", days, CHUNK_ROWS)
@@ -152,8 +157,8 @@ def _clean_days(
             writes += _set_aside(kept, _quarantine_slices(feed, written))
         partition = f"{chunk[0]}...{chunk[-1]}"
         account.add(arrived, cleaned, withheld)
-        account.snapshot_id = _commit(lakehouse, context, feed, writes, partition)
-        context.log.info("%s %s: %d rows in, %d clean", feed.clean_table, partition, arrived, kept.clean.height)
+        account.snapshot_id = _commit(lakehouse, run_id, feed, writes, partition)
+        progress(f"{feed.clean_table} {partition}: {arrived} rows in, {kept.clean.height} clean")
     return account
 
 
@@ -220,12 +225,10 @@ def _quarantine_slices(feed: Feed, days: list[date]) -> list[dict[str, Any]]:
     return [{"feed": feed.name, "partition_date": day} for day in days]
 
 
-def _commit(
-    lakehouse: Lakehouse, context: dg.AssetExecutionContext, feed: Feed, writes: list[Write], partition: str
-) -> int:
+def _commit(lakehouse: Lakehouse, run_id: str, feed: Feed, writes: list[Write], partition: str) -> int:
     # Where nothing of the clean table was written, its provenance must not say that it is up to date.
     written = feed.clean_table if any(write.table.name == feed.clean_table for write in writes) else WITHHELD.name
-    provenance = Provenance(asset=written, run_id=context.run.run_id, code_version="1", partition=partition)
+    provenance = Provenance(asset=written, run_id=run_id, code_version="1", partition=partition)
     return lakehouse.commit(writes, provenance).snapshot_id
 
 
@@ -261,7 +264,7 @@ def _grid(frame: pl.DataFrame) -> dg.MetadataValue:
     return dg.MetadataValue.table(records, dg.TableSchema(columns))
 
 
-def _metadata(feed: Feed, account: _Account, days: tuple[date, date] | None) -> dict[str, Any]:
+def _metadata(feed: Feed, account: Account, days: tuple[date, date] | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "dagster/partition_row_count" if days else "dagster/row_count": account.clean,
         "arrived": account.arrived,
