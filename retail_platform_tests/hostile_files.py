@@ -78,19 +78,19 @@ class HostileFile:
     intake: IntakeSettings = INTAKE
 
 
-def run(cases: Sequence[HostileFile], home: Path) -> dict[str, str]:
+def run(cases: Sequence[HostileFile], home: Path, catalog: str = "sqlite") -> dict[str, str]:
     """Land the files in an empty home and take them in; by name what differs from the expected, empty where nothing.
 
     All files that need the same settings are one delivery, so that each must be dealt with among all the others.
     """
-    Lakehouse(_settings(home, FeedSettings(), INTAKE)).prepare()
+    Lakehouse(_settings(home, catalog, FeedSettings(), INTAKE)).prepare()
     places = {case.name: f"{number:03d}" for number, case in enumerate(cases)}
     wrong: dict[str, str] = {}
     deliveries: dict[Any, list[HostileFile]] = {}
     for case in cases:
         deliveries.setdefault((case.form.model_dump_json(), case.intake), []).append(case)
     for together in deliveries.values():
-        lake = Lakehouse(_settings(home, together[0].form, together[0].intake))
+        lake = Lakehouse(_settings(home, catalog, together[0].form, together[0].intake))
         landing = lake.settings.landing / FEED
         with ExitStack() as going_on:
             for case in together:
@@ -106,9 +106,9 @@ def run(cases: Sequence[HostileFile], home: Path) -> dict[str, str]:
     return wrong
 
 
-def _settings(home: Path, form: FeedSettings, intake: IntakeSettings) -> Settings:
+def _settings(home: Path, catalog: str, form: FeedSettings, intake: IntakeSettings) -> Settings:
     lake = LakeSettings(memory_limit="1GB", lock_timeout_seconds=60)
-    return Settings(home=home, feeds={FEED: form}, intake=intake, lake=lake)
+    return Settings(home=home, catalog=catalog, feeds={FEED: form}, intake=intake, lake=lake)
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,10 @@ class KillablePostgres:
 
     def start_again(self) -> None:
         self.process = _launch(self.binaries, self.folder, self.server.port, _unprivileged_user())
+        self.await_answer()
+
+    def await_answer(self) -> None:
+        """Wait until it takes connections, as after a crash from which it recovers."""
         if not _answers(self.process, self.server):
             raise RuntimeError(f"PostgreSQL did not come back: {(self.folder / 'log').read_text()[-2000:]}")
 

@@ -36,7 +36,7 @@ from retail_platform.lakehouse.connection import (
     open_lake,
 )
 from retail_platform.lakehouse.durability import data_files, sync_files
-from retail_platform.lakehouse.locks import table_locks
+from retail_platform.lakehouse.locks import COMPACTION, table_locks
 from retail_platform.lakehouse.writes import Append, Commit, Provenance, Query, ReplaceSlices, ReplaceTable, Rows, Write
 from retail_platform.settings import Settings
 
@@ -50,6 +50,9 @@ _COMMITS_OF_SNAPSHOTS = f"""
            commit_extra_info AS provenance, changes::VARCHAR AS changes
     FROM ducklake_snapshots('{LAKE}')
 """
+
+_READS_BESIDE_COMPACTION = 3
+"""How often a read is asked again because files were merged meanwhile, before it keeps the next merging waiting."""
 
 _READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
@@ -134,12 +137,18 @@ class Lakehouse:
                     self.snapshot_as_of(snapshot)
 
     def _settled(self, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-        """The answer of `read`, which is asked again where files were merged while it looked for them."""
-        while True:
+        """The answer of `read`, which is asked again where files were merged while it looked for them.
+
+        A reader who meets this again and again, as a slow one does while many tables are compacted one after the
+        other, keeps the next compaction waiting while it reads.
+        """
+        for _ in range(_READS_BESIDE_COMPACTION):
             before = newest_compaction(self.settings)
             answer = read()
             if newest_compaction(self.settings) == before:
                 return answer
+        with table_locks(self.settings, [COMPACTION]):
+            return read()
 
     @contextmanager
     def read_batches(

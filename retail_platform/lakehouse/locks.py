@@ -17,6 +17,9 @@ from retail_platform.settings import Settings
 MAINTENANCE = "maintenance"
 """Lock under which no file is removed: maintenance holds it, and a backup."""
 
+COMPACTION = "compaction"
+"""Lock under which files of one table are merged; also of a reader who met that too often, to be spared it."""
+
 _NAMESPACE = 0x5245_5441  # "RETA": keeps these advisory locks apart from other users of the same database
 
 
@@ -67,7 +70,8 @@ def _advisory_locks(settings: Settings, names: Sequence[str], held: ExitStack) -
 
 
 def _not_free(settings: Settings, name: str) -> LakeError:
+    busy = "files are being merged" if name == COMPACTION else f"table {name} is being written by another process"
     return LakeError(
-        f"table {name} is being written by another process for more than {settings.lake.lock_timeout_seconds:g} s; "
-        "wait for it to end, or raise lake.lock_timeout_seconds"
+        f"{busy} for more than {settings.lake.lock_timeout_seconds:g} s; wait for it to end, or raise "
+        "lake.lock_timeout_seconds"
     )

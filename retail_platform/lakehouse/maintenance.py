@@ -26,7 +26,7 @@ from retail_platform.lakehouse.connection import LAKE, LakeError, text
 from retail_platform.lakehouse.durability import data_files, sync_files
 from retail_platform.lakehouse.fsck import CATALOG, catalogued_files, files_awaiting_removal, old_orphans
 from retail_platform.lakehouse.lakehouse import Lakehouse
-from retail_platform.lakehouse.locks import MAINTENANCE, lock_folder, table_locks
+from retail_platform.lakehouse.locks import COMPACTION, MAINTENANCE, lock_folder, table_locks
 from retail_platform.lakehouse.storage import DataFiles, StoredFile
 from retail_platform.lakehouse.writes import Append, Provenance
 from retail_platform.settings import Settings
@@ -171,7 +171,7 @@ def _compact(lake: Lakehouse, by: Provenance) -> _Compacted:
         for statement in _COMPACTIONS:
             try:
                 files_read, files_written = _compact_table(lake, statement, schema, table, by)
-            except duckdb.Error as error:
+            except (duckdb.Error, LakeError) as error:
                 failures.append(f"{schema}.{table}: {error}")
                 break
             read, written = read + files_read, written + files_written
@@ -200,8 +200,9 @@ def _compact_table(lake: Lakehouse, statement: str, schema: str, table: str, by:
     settings = lake.settings
     folder = None if settings.on_object_storage else settings.lake_data / schema / table
     before = data_files(folder) if folder else set()
-    # A connection of its own: an internal error of DuckDB leaves a connection unusable.
-    with lake.connection(read_only=False) as connection:
+    # A connection of its own: an internal error of DuckDB leaves a connection unusable. The lock is that of readers who
+    # met compactions too often, and free for them between two tables.
+    with table_locks(settings, [COMPACTION]), lake.connection(read_only=False) as connection:
         connection.execute("BEGIN")
         done = connection.execute(statement, [table, schema]).fetchall()
         connection.execute(
@@ -245,7 +246,7 @@ def _remove_leftovers(settings: Settings, before: datetime) -> int:
 
 def _spent_locks(settings: Settings, before: datetime) -> list[Path]:
     """Lock files that are not of a table: a table's is used again."""
-    lasting = {f"{name}.lock" for name in (MAINTENANCE, LAKE, *TABLES)}
+    lasting = {f"{name}.lock" for name in (COMPACTION, MAINTENANCE, LAKE, *TABLES)}
     files = lock_folder(settings).glob("*.lock")
     return [file for file in files if file.name not in lasting and _older(file, before)]
 

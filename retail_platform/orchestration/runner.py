@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from retail_platform.contracts import FEEDS
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.build import build_definitions
+from retail_platform.orchestration.dead_runs import give_up_dead_runs, process_tag
 from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_names
 from retail_platform.orchestration.reject_budget import refusal, standing
 from retail_platform.orchestration.sensors import clean_requests, range_tags
@@ -198,6 +199,7 @@ def _run(
     tags: Mapping[str, str],
     progress: Progress,
 ) -> Step:
+    give_up_dead_runs(instance)
     job = definitions.resolve_implicit_global_asset_job_def()
     run_id = str(uuid4())
     instance.add_event_listener(run_id, lambda entry: _follow(entry, progress))
@@ -207,7 +209,7 @@ def _run(
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         instance=instance,
         asset_selection=list(keys),
-        tags=dict(tags),
+        tags={**tags, **process_tag()},
         run_id=run_id,
         raise_on_error=False,
     )

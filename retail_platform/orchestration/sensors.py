@@ -16,6 +16,7 @@ import dagster as dg
 
 from retail_platform.contracts import FEEDS, Feed
 from retail_platform.lakehouse import LakeError, Lakehouse
+from retail_platform.orchestration.dead_runs import is_dead
 from retail_platform.orchestration.ingestion import waiting_files
 from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_names
 from retail_platform.orchestration.reject_budget import settings_digest
@@ -238,7 +239,8 @@ def _cursor(seen: Mapping[str, _Asked]) -> str:
 
 
 def _under_way(instance: dg.DagsterInstance, groups: AbstractSet[str]) -> bool:
-    """Whether a run of these groups is queued or running; one that began long ago counts as dead."""
+    """Whether a run of these groups is queued or running; one that began long ago counts as dead, as does one whose
+    process has ended."""
     running = instance.get_runs(
         dg.RunsFilter(
             created_after=datetime.now(UTC) - LONGEST_RUN,
@@ -250,7 +252,8 @@ def _under_way(instance: dg.DagsterInstance, groups: AbstractSet[str]) -> bool:
             ],
         )
     )
-    return any(key.path[0] in groups for run in running for key in run.asset_selection or ())
+    alive = [run for run in running if not is_dead(run)]
+    return any(key.path[0] in groups for run in alive for key in run.asset_selection or ())
 
 
 def clean_requests(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[dg.RunRequest]:

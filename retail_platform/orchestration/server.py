@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from time import sleep
 
-from retail_platform.orchestration.runner import prepare_home
+from retail_platform.orchestration.dead_runs import give_up_dead_runs
+from retail_platform.orchestration.runner import instance_of
 from retail_platform.settings import Settings
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -18,7 +19,8 @@ def serve(settings: Settings, host: str, port: int) -> int:
 
     The Dagster UI asks nobody who they are: it listens on this machine alone unless `host` says otherwise.
     """
-    prepare_home(settings)
+    with instance_of(settings) as instance:
+        give_up_dead_runs(instance, of_daemon=True)
     if host not in _LOOPBACK:
         sys.stderr.write(f"{host}: the Dagster UI has no login; put a proxy with one in front of it\n")
     environment = {

@@ -56,7 +56,7 @@ def play(scenario: Scenario, catalog: Catalog, server: PostgresServer) -> Played
     with tempfile.TemporaryDirectory(prefix="retail-faults-") as folder:
         ground = Ground(Path(folder), catalog, server if catalog == "postgres" else None)
         try:
-            outcome = scenario.play(ground, scenario.rounds)
+            outcome = scenario.played(ground, scenario.rounds)
         except CannotRun as lack:
             missing, outcome = str(lack), Outcome(0, "")
         except Exception as error:  # noqa: BLE001

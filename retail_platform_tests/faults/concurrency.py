@@ -17,8 +17,9 @@ READERS = 4
 
 def race(ground: Ground, rounds: int) -> Outcome:
     """Four writers begin together in a home without a lake, and make `rounds` rounds of three commits each."""
-    with ground.home() as settings, workers(WRITERS, ahead=WRITERS) as begin:
-        orders = [Order(str(settings.home), settings.catalog, "race", w, 0, rounds - 1) for w in range(WRITERS)]
+    with ground.home() as settings, workers() as begin:
+        where = {"home": str(settings.home), "catalog": settings.catalog}
+        orders = [Order(**where, job="race", writer=w, first=0, last=rounds - 1) for w in range(WRITERS)]
         ended = [worker.end() for worker in [begin(order) for order in orders]]
         violations = _all_acknowledged(ended, rounds)
         lake = Lakehouse(settings)
@@ -34,10 +35,12 @@ def race(ground: Ground, rounds: int) -> Outcome:
 
 def writers_readers_and_maintenance(ground: Ground, rounds: int) -> Outcome:
     """Two writers make `rounds` commits each, while four readers read and maintenance goes on and on."""
-    with ground.home() as settings, workers(READERS + 3, ahead=READERS + 3) as begin:
+    with ground.home() as settings, workers() as begin:
 
-        def order(job: str, writer: int = 0, first: int = 0, last: int = rounds - 1) -> Order:
-            return Order(str(settings.home), settings.catalog, job, writer, first, last)
+        def order(job: str, writer: int = 0) -> Order:
+            return Order(
+                home=str(settings.home), catalog=settings.catalog, job=job, writer=writer, first=0, last=rounds - 1
+            )
 
         first_writer = begin(order("transfer", 0))
         first_writer.await_acknowledged(1)

@@ -1,8 +1,10 @@
 """What a scenario of the fault matrix is, and the ground on which it plays.
 
-Here: the vocabulary and fresh homes on either catalog. Not here: any fault (the modules beside this one).
+Here: the vocabulary, fresh homes on either catalog, and the time limit that every scenario has. Not here: any fault
+(the modules beside this one).
 """
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,10 @@ CATALOGS: tuple[Catalog, ...] = ("sqlite", "postgres")
 
 class CannotRun(Exception):
     """This machine lacks what a scenario needs; the message says what."""
+
+
+class TookTooLong(Exception):
+    """A scenario did not end within its time; the message says what it waited for."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,9 @@ def settings_of(home: Path, catalog: str) -> Settings:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A row of the matrix. `play` makes the fault `rounds` times; `quick` is the number of rounds in `make test`."""
+    """A row of the matrix. `play` makes the fault `rounds` times; `quick` is the number of rounds in `make test`, on all
+    catalogs or on one, and none where it is 0. What has not ended after `seconds` has failed.
+    """
 
     fault: str
     method: str
@@ -72,6 +80,37 @@ class Scenario:
     rounds: int
     quick: int = 1
     catalogs: tuple[Catalog, ...] = CATALOGS
+    quick_only_on: Catalog | None = None
+    seconds: float = 600
+
+    @property
+    def quick_on(self) -> tuple[Catalog, ...]:
+        return (self.quick_only_on,) if self.quick_only_on else self.catalogs
+
+    def played(self, ground: Ground, rounds: int, seconds: float | None = None) -> Outcome:
+        """What comes of it; an outcome with a violation where it takes too long."""
+        limit = seconds or self.seconds
+        try:
+            with time_limit(limit):
+                return self.play(ground, rounds)
+        except TookTooLong as late:
+            return Outcome(0, "", (f"it did not end within {limit:g} s{late}",))
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise `TookTooLong` in this, the main thread, wherever it waits after so many seconds."""
+
+    def ring(_: int, __: object) -> None:
+        raise TookTooLong
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def ask(lake: Lakehouse, sql: str) -> list[tuple[object, ...]]:

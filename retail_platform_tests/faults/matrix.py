@@ -1,9 +1,15 @@
 """The fault matrix: every scenario, in the order of the report."""
 
 from retail_platform_tests.faults.concurrency import race, writers_readers_and_maintenance
+from retail_platform_tests.faults.differences import catalog_behind_files, files_behind_catalog, restore_drill
 from retail_platform_tests.faults.ground import Scenario
+from retail_platform_tests.faults.hostile import hostile_files
 from retail_platform_tests.faults.kills import kill_at, kill_at_random, kill_while_creating
 from retail_platform_tests.faults.limits import disk_full, no_descriptors, read_only
+from retail_platform_tests.faults.power import power_loss
+from retail_platform_tests.faults.runs import COMMITS, kill_before_event
+from retail_platform_tests.faults.server import kill_server
+from retail_platform_tests.hostile_files import HOSTILE_FILES
 
 _WRITERS = "writers replace slices of two tables, replace a table and ingest landing files in turn"
 
@@ -44,6 +50,39 @@ SCENARIOS = (
         quick=1,
     ),
     Scenario(
+        "kill -9 after the commit, before Dagster's event of it",
+        "a real Dagster run from a landing file to clean sales dies after one of its commits, each in turn, and the "
+        "same command is given again twice",
+        kill_before_event,
+        rounds=COMMITS,
+        quick=1,
+        quick_only_on="sqlite",
+    ),
+    Scenario(
+        "the power goes",
+        "strace records what a writer wrote and forced to disk; it dies at one of the named points, and what was not "
+        "forced to disk by then is taken away: bytes, and names in folders",
+        power_loss,
+        rounds=18,
+        quick=1,
+    ),
+    Scenario(
+        "the PostgreSQL server is killed",
+        f"{_WRITERS}; kill -9 of the server, which is started again",
+        kill_server("server"),
+        rounds=18,
+        quick=1,
+        catalogs=("postgres",),
+    ),
+    Scenario(
+        "a session of the PostgreSQL server is killed",
+        "the same with kill -9 of one session, whereupon PostgreSQL ends them all and recovers",
+        kill_server("session"),
+        rounds=18,
+        quick=1,
+        catalogs=("postgres",),
+    ),
+    Scenario(
         "four writers of one table",
         "four processes begin together without a lake: each replaces the slice that all share, a slice of its own and "
         "appends, again and again",
@@ -66,6 +105,7 @@ SCENARIOS = (
         disk_full,
         rounds=36,
         quick=1,
+        quick_only_on="sqlite",
     ),
     Scenario(
         "the home, or the folder of its tables, is read-only",
@@ -73,6 +113,7 @@ SCENARIOS = (
         read_only,
         rounds=9,
         quick=1,
+        quick_only_on="sqlite",
     ),
     Scenario(
         "no file descriptor is left",
@@ -80,5 +121,40 @@ SCENARIOS = (
         no_descriptors,
         rounds=40,
         quick=1,
+        quick_only_on="sqlite",
+    ),
+    Scenario(
+        "the catalog is older than the files",
+        "the catalog of an earlier moment is put back; `fsck` must name each file that it does not know, and nothing else",
+        catalog_behind_files,
+        rounds=8,
+        quick=1,
+        quick_only_on="sqlite",
+    ),
+    Scenario(
+        "files are gone or damaged",
+        "one to three files at a time removed, cut off, emptied or overwritten; `fsck --deep` must name each, and "
+        "nothing else",
+        files_behind_catalog,
+        rounds=18,
+        quick=1,
+        quick_only_on="sqlite",
+    ),
+    Scenario(
+        "the lake is lost",
+        "backup, further commits, then half of the files, all files, the catalog or everything is gone; restored, every "
+        "snapshot is compared with what was saved",
+        restore_drill,
+        rounds=8,
+        quick=1,
+        quick_only_on="sqlite",
+    ),
+    Scenario(
+        "hostile landing files",
+        "broken, misleading or malicious files of all formats land together; each must have the outcome that the table "
+        "below says, and the lake must be sound after all of them",
+        hostile_files,
+        rounds=len(HOSTILE_FILES),
+        quick=0,  # unit/sources lands them all in `make test`
     ),
 )

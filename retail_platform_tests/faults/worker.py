@@ -1,9 +1,11 @@
 """A process that writes to a lake or reads from it, and may kill itself at a named point.
 
-`python -m retail_platform_tests.faults.worker` loads its libraries, says `ready`, takes one order as a line of JSON
-and then says `ack NUMBER SECONDS` after each write that was acknowledged to it.
+It is given one order, and says after each write that it was acknowledged. `python -m
+retail_platform_tests.faults.worker ORDER`, with the order as JSON, is such a process of its own, for those who watch
+its system calls.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -13,12 +15,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
+
+import dagster as dg
 
 from retail_platform.lakehouse import Append, Lakehouse, ReplaceSlices, ReplaceTable
 from retail_platform.lakehouse.lakehouse import CommitStep
 from retail_platform.lakehouse.maintenance import maintain
+from retail_platform.orchestration.build import build_definitions
 from retail_platform.orchestration.ingestion import ingest_feed
+from retail_platform.orchestration.io_manager import LakeIOManager
+from retail_platform.orchestration.runner import _run, instance_of
+from retail_platform.orchestration.sensors import clean_requests
 from retail_platform.settings import Settings
 from retail_platform_tests.faults.ground import settings_of
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, SALES_COLUMNS, STOCK, make_table, sales
@@ -38,7 +47,7 @@ STOP = "stop"
 """The file in the home that ends readers and maintenance."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Order:
     """What a worker is to do: the writes from number `first` to `last`; `writer` tells it from others of its job.
 
@@ -58,12 +67,16 @@ class Order:
     def settings(self) -> Settings:
         return settings_of(Path(self.home), self.catalog)
 
-    def as_line(self) -> str:
-        return json.dumps(asdict(self)) + "\n"
+    def as_json(self) -> str:
+        return json.dumps(asdict(self))
 
-    @classmethod
-    def from_line(cls, line: str) -> "Order":
-        return cls(**json.loads(line))
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """A write that was acknowledged, or a read that went well, so many seconds after the order."""
+
+    number: int
+    seconds: float
 
 
 def replace_slices(lake: Lakehouse, order: Order) -> Iterator[int]:
@@ -95,6 +108,24 @@ def ingest(lake: Lakehouse, order: Order) -> Iterator[int]:
         yield number
         for file in folder.iterdir():
             file.unlink()
+
+
+def run_until_clean(lake: Lakehouse, order: Order) -> Iterator[int]:
+    """Take in one landing file after the other and clean it, in Dagster runs like those of `retail-platform run`."""
+    definitions = build_definitions(lake.settings, {"lakehouse": lake, "io_manager": LakeIOManager(lake)})
+    folder = lake.settings.landing / "pos_sales"
+    lake.prepare()
+    with instance_of(lake.settings) as instance:
+        for number in _numbers(order):
+            file = folder / f"{number:06}.csv"
+            if not file.exists():
+                file.write_text(landing_text(number))
+            raw = dg.AssetKey(["raw", "pos_sales"])
+            _run(definitions, instance, "take in landing files", [raw], {}, lambda _: None)
+            while requests := clean_requests(lake, instance):
+                for request in requests:
+                    _run(definitions, instance, "clean", request.asset_selection or [], request.tags, lambda _: None)
+            yield number
 
 
 def landing_text(number: int) -> str:
@@ -178,6 +209,7 @@ JOBS: dict[str, Callable[[Lakehouse, Order], Iterator[int]]] = {
 """What a killed writer was at."""
 
 OTHER_JOBS: dict[str, Callable[[Lakehouse, Order], Iterator[int]]] = {
+    "run": run_until_clean,
     "race": race,
     "transfer": transfer,
     "read": read,
@@ -200,16 +232,30 @@ def killing(order: Order) -> Callable[[CommitStep], None]:
     return on_step
 
 
-def main() -> None:
-    print("ready", flush=True)
-    line = sys.stdin.readline()
-    if not line:
-        return
-    order = Order.from_line(line)
+def carry_out(order: Order) -> Iterator[Acknowledged]:
     started = time.monotonic()
-    for number in (JOBS | OTHER_JOBS)[order.job](Lakehouse(order.settings, on_step=killing(order)), order):
-        print(f"ack {number} {time.monotonic() - started:.3f}", flush=True)
+    lake = Lakehouse(order.settings, on_step=killing(order))
+    for number in (JOBS | OTHER_JOBS)[order.job](lake, order):
+        yield Acknowledged(number, time.monotonic() - started)
+
+
+def obey(order: Order, says: "Connection[Acknowledged, None]", errors: str) -> None:
+    """What a forked worker does; its words go to the file `errors`."""
+    end_with_parent()
+    file = os.open(errors, os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    for acknowledged in carry_out(order):
+        says.send(acknowledged)
+
+
+def end_with_parent() -> None:
+    """Be killed when the process that started this one ends, in whatever way."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    main()
+    end_with_parent()
+    for done in carry_out(Order(**json.loads(sys.argv[1]))):
+        print(done.number, flush=True)

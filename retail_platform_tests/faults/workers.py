@@ -1,21 +1,27 @@
-"""Worker processes as the scenarios see them: started ahead, given an order, killed or awaited."""
+"""Worker processes as the scenarios see them: given an order, killed or awaited.
 
+They are forked from a process that has loaded the libraries, which takes seconds and a fork hundredths of one. None
+outlives the scenario that began it, nor the process that plays it.
+"""
+
+import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
 
-from retail_platform_tests.faults.worker import Order
+from retail_platform_tests.faults.ground import TookTooLong
+from retail_platform_tests.faults.worker import Acknowledged, Order, obey
 
 REPOSITORY = Path(__file__).parents[2]
-TIMEOUT_SECONDS = 120
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["retail_platform_tests.faults.worker"])
 
 
 @dataclass(frozen=True)
@@ -29,85 +35,92 @@ class Ended:
 
 
 class Worker:
-    """A running worker process."""
+    """A running worker process. What it waits for, it waits for without end: the scenario's time limit ends it."""
 
-    def __init__(self) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker has ended
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "retail_platform_tests.faults.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        )
-        self._said: list[str] = []
-        self._listener = Thread(target=self._listen, daemon=True)
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self._heard: list[Acknowledged] = []
+        self._errors = tempfile.NamedTemporaryFile(prefix="retail-faults-", suffix=".log")  # noqa: SIM115
+        hears, says = _processes.Pipe(duplex=False)
+        self._process = _processes.Process(target=obey, args=(order, says, self._errors.name), daemon=True)
+        _start(self._process)
+        says.close()
+        # It would wait, too, if nobody listened.
+        self._listener = Thread(target=self._listen, args=(hears,), daemon=True)
         self._listener.start()
 
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.endswith("\n"):  # what it says of a write counts only if the whole line came through
-                self._said.append(line)
+    def _listen(self, hears: Connection) -> None:
+        with hears:
+            while True:
+                try:
+                    self._heard.append(hears.recv())
+                except (EOFError, OSError):
+                    # A killed worker may have stopped within a word, which then does not count.
+                    return
 
-    def begin(self, order: Order) -> None:
-        """Give it its order, once it has loaded its libraries."""
-        self._await_lines(1)
-        assert self.process.stdin is not None
-        self.process.stdin.write(order.as_line())
-        self.process.stdin.flush()
+    @property
+    def so_far(self) -> str:
+        """What it is at, for whoever waited too long for it."""
+        writer = f" {self.order.writer}" if self.order.writer else ""
+        state = "ended" if self._process.exitcode is not None else "is still at work"
+        return f"{self.order.job}{writer} {state}, after {len(self._heard)} acknowledged"
 
     def await_acknowledged(self, count: int) -> None:
         """Wait until so many writes are acknowledged, or the process has ended."""
-        self._await_lines(1 + count)
+        while len(self._heard) < count and self._listener.is_alive():
+            time.sleep(0.002)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.exitcode is None
 
     def kill(self) -> Ended:
-        self.process.kill()
+        self._process.kill()
         return self.end()
 
     def end(self) -> Ended:
         """Wait for its end."""
-        late = ""
-        try:
-            self.process.wait(TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            late = f"it did not end within {TIMEOUT_SECONDS} s"
+        self._process.join()
         self._listener.join()
-        self._errors.seek(0)
-        errors = self._errors.read().decode() + late
+        errors = Path(self._errors.name).read_text(encoding="utf-8", errors="replace")
         self._errors.close()
-        acks = [line.split() for line in self._said if line.startswith("ack ")]
-        first_after = float(acks[0][2]) if acks else 0.0
-        return Ended(self.process.returncode, tuple(int(ack[1]) for ack in acks), first_after, errors)
+        code = self._process.exitcode
+        assert code is not None
+        first_after = self._heard[0].seconds if self._heard else 0.0
+        return Ended(code, tuple(heard.number for heard in self._heard), first_after, errors)
 
-    def _await_lines(self, count: int) -> None:
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while len(self._said) < count and self._listener.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.002)
+
+def _start(process: multiprocessing.process.BaseProcess) -> None:
+    """Start it; the process that it is forked from, which starts with the first, must find this package."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(REPOSITORY)
+    try:
+        process.start()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 @contextmanager
-def workers(count: int, ahead: int = 2) -> Iterator[Callable[[Order], Worker]]:
-    """Gives `count` workers, started up to `ahead` before they are needed: loading libraries takes longer than most
-    writes.
+def workers() -> Iterator[Callable[[Order], Worker]]:
+    """Begins workers, and kills at the end whatever of them still runs.
+
+    Where the time limit of the scenario interrupts it, the error says what each of them was at.
     """
-    waiting: deque[Worker] = deque()
-    started = 0
+    begun: list[Worker] = []
 
     def begin(order: Order) -> Worker:
-        nonlocal started
-        while started < count and len(waiting) <= ahead:
-            waiting.append(Worker())
-            started += 1
-        worker = waiting.popleft()
-        worker.begin(order)
-        return worker
+        begun.append(Worker(order))
+        return begun[-1]
 
     try:
         yield begin
+    except TookTooLong as late:
+        at = "; ".join(worker.so_far for worker in begun if worker.is_running) or "no worker was running"
+        raise TookTooLong(f"{late}: {at}") from None
     finally:
-        for worker in waiting:
-            worker.kill()
+        for worker in begun:
+            if worker.is_running:
+                worker.kill()

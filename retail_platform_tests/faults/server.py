@@ -1,0 +1,82 @@
+"""The server of a PostgreSQL catalog is killed while writers write: the whole of it, or one of its sessions.
+
+The law is that of `books.py`, and: the writer is told in a `LakeError`, and whoever comes after the server is back
+goes on, also a process that had read before.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import psycopg
+
+from retail_platform.lakehouse import Lakehouse
+from retail_platform_tests.faults.books import SEED, Writing
+from retail_platform_tests.faults.ground import CannotRun, Ground, Outcome
+from retail_platform_tests.faults.workers import Ended, Worker, workers
+from retail_platform_tests.postgres import KillablePostgres, killable_postgres, postgres_binaries
+
+Victim = Literal["server", "session"]
+
+
+def kill_server(victim: Victim) -> Callable[[Ground, int], Outcome]:
+    """A scenario in which a writer loses its server, or PostgreSQL restarts because one of its sessions was killed."""
+
+    def play(ground: Ground, rounds: int) -> Outcome:
+        binaries = postgres_binaries()
+        if binaries is None:
+            raise CannotRun("no PostgreSQL server found")
+        with killable_postgres(binaries) as postgres:
+            return _play(Ground(ground.folder, "postgres", postgres.server), postgres, victim, rounds)
+
+    return play
+
+
+def _play(ground: Ground, postgres: KillablePostgres, victim: Victim, rounds: int) -> Outcome:
+    chance = random.Random(f"{SEED} {victim}")  # noqa: S311
+    told = 0
+    with ground.home() as settings, workers() as begin:
+        lake, writing = Lakehouse(settings), Writing(settings, chance)
+        for number in range(rounds):
+            order = writing.order(number)
+            worker = begin(order)
+            worker.await_acknowledged(chance.randint(1, 3))
+            time.sleep(chance.uniform(0, 0.1))
+            if victim == "server":
+                postgres.kill()
+                ended = _ended(worker)
+                postgres.start_again()
+            else:
+                _kill_a_session(postgres, settings.catalog, chance)
+                ended = _ended(worker)
+                postgres.await_answer()
+            told += "LakeError" in ended.errors
+            writing.judge(number, lake, order, ended, _not_told(ended))
+        return writing.outcome(rounds, lake, f"{told} writers told by an error; ")
+
+
+def _ended(worker: Worker) -> Ended:
+    """How the writer ended. One that was between two commits when the session died may go on as if nothing were."""
+    deadline = time.monotonic() + 10
+    while worker.is_running and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return worker.kill() if worker.is_running else worker.end()
+
+
+def _not_told(ended: Ended) -> str:
+    """What is wrong with the end of a writer whose server was killed."""
+    if ended.code == 1 and "lakehouse.connection.LakeError: " in ended.errors:
+        return ""
+    return f"the writer was not told in a LakeError, it ended with {ended.code}: {ended.errors[-800:]}"
+
+
+def _kill_a_session(postgres: KillablePostgres, address: str, chance: random.Random) -> None:
+    """Kill -9 one of the sessions of this database; PostgreSQL then ends all others, too, and recovers."""
+    with psycopg.connect(postgres.server.address("postgres"), autocommit=True) as connection:
+        database = psycopg.conninfo.conninfo_to_dict(address)["dbname"]
+        sessions = connection.execute("SELECT pid FROM pg_stat_activity WHERE datname = %s", [database]).fetchall()
+        if sessions:
+            os.kill(int(chance.choice(sessions)[0]), signal.SIGKILL)
