@@ -7,7 +7,7 @@ and is written on.
 
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -105,20 +105,24 @@ def _files(settings: Settings) -> set[str]:
     return {str(file.relative_to(settings.lake_data)) for file in settings.lake_data.rglob("*.parquet")}
 
 
-def contents(settings: Settings, at: int | None = None) -> Mapping[str, list[tuple[object, ...]]]:
-    """The rows of every table that has some, in order."""
+def contents(
+    settings: Settings, at: int | None = None, only: Collection[str] | None = None
+) -> Mapping[str, list[tuple[object, ...]]]:
+    """The rows of every table that has some, or of some tables, in order."""
     with Lakehouse(settings).connection(at=at) as connection:
         tables = connection.execute(
             "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = 'lake' ORDER BY ALL"
         ).fetchall()
-        rows = {name: connection.execute(f"FROM {name}").fetchall() for (name,) in tables}
+        chosen = [name for (name,) in tables if only is None or name in only]
+        rows = {name: connection.execute(f"FROM {name}").fetchall() for name in chosen}
     return {name: sorted(found, key=str) for name, found in rows.items() if found}
 
 
 def _history(settings: Settings) -> list[object]:
-    """What each snapshot holds, from the first to the last."""
+    """What each snapshot holds, from the first to the last, of the tables that have rows in the end."""
     snapshots = Lakehouse(settings).snapshots()["snapshot_id"].sort()
-    return [(number, contents(settings, number)) for number in snapshots if number]
+    tables = set(contents(settings))
+    return [(number, contents(settings, number, tables)) for number in snapshots if number]
 
 
 def _put_back(settings: Settings, saved: Path) -> None:

@@ -14,7 +14,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +31,11 @@ from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, STOCK, TUESD
 
 DISK_BYTES = 32_000_000
 LANDING_ROWS = 150_000
+MOST_DESCRIPTORS = 40
+ROUNDS_PER_COMMAND = 3
+"""One command costs as much as many commits; so few rounds as that have none."""
+SECONDS = 500
+"""Less than the time limit of a scenario: an interrupted parent would leave its child running."""
 COMMAND_LINE = "from retail_platform.cli import main; main()"
 
 
@@ -58,6 +63,7 @@ def _in_a_child(fault: str, ground: Ground, rounds: int) -> Outcome:
         done = subprocess.run(
             [*own_mounts, *module, fault, settings.home, settings.catalog, str(rounds)],
             check=False,
+            timeout=SECONDS,
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
@@ -80,12 +86,11 @@ def _disk_full(settings: Settings, rounds: int) -> Outcome:
             error = _try_to_write(lake, _rows(number))
         refused += error is not None
         violations += [f"{free:,} bytes free: {broken}" for broken in _judge(lake, number, error)]
-    _land_too_much(settings)
-    rooms = (2_000_000, 100_000, 0)[:rounds]
-    for free in rooms:
-        with _only_free(settings.home, free):
-            violations += _refused_command(settings, "ingest", "pos_sales")
-    violations += _ingested(settings)
+    rooms = (2_000_000, 100_000, 0)[: rounds // ROUNDS_PER_COMMAND]
+    with _landing(settings, rooms, violations):
+        for free in rooms:
+            with _only_free(settings.home, free):
+                violations += _refused_command(settings, "ingest", "pos_sales")
     seen = f"{refused} commits and {len(rooms)} commands refused for want of room"
     return Outcome(rounds + len(rooms), seen, tuple(violations))
 
@@ -94,7 +99,7 @@ def _read_only(settings: Settings, rounds: int) -> Outcome:
     """The home, or only the folder of the tables, cannot be written for a while."""
     lake, violations = Lakehouse(settings), []
     _begin(lake)
-    _land_too_much(settings)
+    commands = [settings.home][: rounds // ROUNDS_PER_COMMAND]
     places = [settings.home, settings.lake_data, settings.lake_data / "shop"]
     for number in range(rounds):
         place = places[number % len(places)]
@@ -103,10 +108,12 @@ def _read_only(settings: Settings, rounds: int) -> Outcome:
         if error is None:
             violations.append(f"{place.name} is read-only, and a commit went through")
         violations += [f"{place.name} cannot be written: {broken}" for broken in _judge(lake, number, error)]
-    with _mounted_read_only(settings.home):
-        violations += _refused_command(settings, "ingest", "pos_sales")
-    violations += _ingested(settings)
-    return Outcome(rounds + 1, f"{rounds} commits and 1 command refused", tuple(violations))
+    with _landing(settings, commands, violations):
+        for place in commands:
+            with _mounted_read_only(place):
+                violations += _refused_command(settings, "ingest", "pos_sales")
+    seen = f"{rounds} commits and {len(commands)} command refused"
+    return Outcome(rounds + len(commands), seen, tuple(violations))
 
 
 def _no_descriptors(settings: Settings, rounds: int) -> Outcome:
@@ -115,16 +122,18 @@ def _no_descriptors(settings: Settings, rounds: int) -> Outcome:
     _begin(lake)
     refused = 0
     for number in range(rounds):
-        left = number % 40
+        left = number * MOST_DESCRIPTORS // rounds
         fresh, rows = Lakehouse(settings), _rows(number)
         with _descriptors(left):
             error = _try_to_write(fresh, rows)
         refused += error is not None
         violations += [f"{left} descriptors left: {broken}" for broken in _judge(lake, number, error)]
-    _land_too_much(settings)
-    violations += _refused_command(settings, "ingest", "pos_sales", descriptors=24)
-    violations += _ingested(settings)
-    return Outcome(rounds + 1, f"{refused} commits and 1 command refused for want of descriptors", tuple(violations))
+    commands = [24][: rounds // ROUNDS_PER_COMMAND]
+    with _landing(settings, commands, violations):
+        for open_files in commands:
+            violations += _refused_command(settings, "ingest", "pos_sales", descriptors=open_files)
+    seen = f"{refused} commits and {len(commands)} command refused for want of descriptors"
+    return Outcome(rounds + len(commands), seen, tuple(violations))
 
 
 FAULTS: dict[str, Callable[[Settings, int], Outcome]] = {
@@ -174,6 +183,16 @@ def _judge(lake: Lakehouse, number: int, error: BaseException | None) -> list[st
             wrong.append(f"{table} has lost what it held before")
     wrong += [finding.message for finding in fsck(lake) if finding.kind != "file not catalogued"]
     return wrong
+
+
+@contextmanager
+def _landing(settings: Settings, commands: Sequence[object], violations: list[str]) -> Iterator[None]:
+    """A large landing file for the commands to fail on; at the end, when nothing hinders them, it is taken in."""
+    if commands:
+        _land_too_much(settings)
+    yield
+    if commands:
+        violations += _ingested(settings)
 
 
 def _land_too_much(settings: Settings) -> None:

@@ -7,7 +7,7 @@ from retail_platform_tests.faults.hostile import hostile_files
 from retail_platform_tests.faults.kills import kill_at, kill_at_random, kill_while_creating
 from retail_platform_tests.faults.limits import disk_full, no_descriptors, read_only
 from retail_platform_tests.faults.power import power_loss
-from retail_platform_tests.faults.runs import COMMITS, kill_before_event
+from retail_platform_tests.faults.runs import kill_before_event
 from retail_platform_tests.faults.server import kill_server
 from retail_platform_tests.hostile_files import HOSTILE_FILES
 
@@ -19,7 +19,7 @@ SCENARIOS = (
         f"{_WRITERS}; killed from outside within 0.8 s after the start or after an acknowledged write",
         kill_at_random,
         rounds=45,
-        quick=2,
+        quick=1,
     ),
     Scenario(
         "kill -9 after the insert, before fsync",
@@ -27,6 +27,7 @@ SCENARIOS = (
         kill_at("inserted"),
         rounds=18,
         quick=1,
+        quick_only_on="sqlite",
     ),
     Scenario(
         "kill -9 after fsync, before the commit",
@@ -34,6 +35,7 @@ SCENARIOS = (
         kill_at("synced"),
         rounds=18,
         quick=1,
+        quick_only_on="postgres",
     ),
     Scenario(
         "kill -9 after the commit, before it is acknowledged",
@@ -41,6 +43,7 @@ SCENARIOS = (
         kill_at("committed"),
         rounds=18,
         quick=1,
+        quick_only_on="sqlite",
     ),
     Scenario(
         "kill -9 while the lake is created",
@@ -48,13 +51,14 @@ SCENARIOS = (
         kill_while_creating,
         rounds=12,
         quick=1,
+        quick_only_on="postgres",
     ),
     Scenario(
         "kill -9 after the commit, before Dagster's event of it",
-        "a real Dagster run from a landing file to clean sales dies after one of its commits, each in turn, and the "
-        "same command is given again twice",
+        "a real Dagster run from a landing file to clean sales dies right after one of its commits; the same command "
+        "is given again, twice",
         kill_before_event,
-        rounds=COMMITS,
+        rounds=12,
         quick=1,
         quick_only_on="sqlite",
     ),
@@ -65,21 +69,15 @@ SCENARIOS = (
         power_loss,
         rounds=18,
         quick=1,
+        quick_only_on="sqlite",
     ),
     Scenario(
-        "the PostgreSQL server is killed",
-        f"{_WRITERS}; kill -9 of the server, which is started again",
-        kill_server("server"),
-        rounds=18,
-        quick=1,
-        catalogs=("postgres",),
-    ),
-    Scenario(
-        "a session of the PostgreSQL server is killed",
-        "the same with kill -9 of one session, whereupon PostgreSQL ends them all and recovers",
-        kill_server("session"),
-        rounds=18,
-        quick=1,
+        "the PostgreSQL server is killed, or one of its sessions",
+        f"{_WRITERS}; in turn kill -9 of the server, which is started again, and of a session, whereupon PostgreSQL ends "
+        "them all and recovers",
+        kill_server,
+        rounds=36,
+        quick=2,
         catalogs=("postgres",),
     ),
     Scenario(
@@ -104,7 +102,7 @@ SCENARIOS = (
         "2 MB, 100 kB and nothing left; then the same with room",
         disk_full,
         rounds=36,
-        quick=1,
+        quick=2,
         quick_only_on="sqlite",
     ),
     Scenario(
@@ -112,7 +110,7 @@ SCENARIOS = (
         "a read-only mount that comes and goes: commits, and `ingest`",
         read_only,
         rounds=9,
-        quick=1,
+        quick=2,
         quick_only_on="sqlite",
     ),
     Scenario(
@@ -120,7 +118,7 @@ SCENARIOS = (
         "commits with 0 to 39 descriptors left, and `ingest` in a process that may open 24 files",
         no_descriptors,
         rounds=40,
-        quick=1,
+        quick=2,
         quick_only_on="sqlite",
     ),
     Scenario(

@@ -8,8 +8,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
-from typing import Literal
 
 import psycopg
 
@@ -19,33 +17,28 @@ from retail_platform_tests.faults.ground import CannotRun, Ground, Outcome
 from retail_platform_tests.faults.workers import Ended, Worker, workers
 from retail_platform_tests.postgres import KillablePostgres, killable_postgres, postgres_binaries
 
-Victim = Literal["server", "session"]
+VICTIMS = ("server", "session")
 
 
-def kill_server(victim: Victim) -> Callable[[Ground, int], Outcome]:
-    """A scenario in which a writer loses its server, or PostgreSQL restarts because one of its sessions was killed."""
-
-    def play(ground: Ground, rounds: int) -> Outcome:
-        binaries = postgres_binaries()
-        if binaries is None:
-            raise CannotRun("no PostgreSQL server found")
-        with killable_postgres(binaries) as postgres:
-            return _play(Ground(ground.folder, "postgres", postgres.server), postgres, victim, rounds)
-
-    return play
-
-
-def _play(ground: Ground, postgres: KillablePostgres, victim: Victim, rounds: int) -> Outcome:
-    chance = random.Random(f"{SEED} {victim}")  # noqa: S311
+def kill_server(ground: Ground, rounds: int) -> Outcome:
+    """In turn the server is killed and started again, and one of its sessions is killed, so that it recovers."""
+    binaries = postgres_binaries()
+    if binaries is None:
+        raise CannotRun("no PostgreSQL server found")
+    chance = random.Random(f"{SEED} server")  # noqa: S311
     told = 0
-    with ground.home() as settings, workers() as begin:
+    with (
+        killable_postgres(binaries) as postgres,
+        Ground(ground.folder, "postgres", postgres.server).home() as settings,
+        workers() as begin,
+    ):
         lake, writing = Lakehouse(settings), Writing(settings, chance)
         for number in range(rounds):
             order = writing.order(number)
             worker = begin(order)
             worker.await_acknowledged(chance.randint(1, 3))
             time.sleep(chance.uniform(0, 0.1))
-            if victim == "server":
+            if VICTIMS[number % len(VICTIMS)] == "server":
                 postgres.kill()
                 ended = _ended(worker)
                 postgres.start_again()

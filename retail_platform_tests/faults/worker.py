@@ -18,16 +18,10 @@ from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import dagster as dg
-
 from retail_platform.lakehouse import Append, Lakehouse, ReplaceSlices, ReplaceTable
 from retail_platform.lakehouse.lakehouse import CommitStep
 from retail_platform.lakehouse.maintenance import maintain
-from retail_platform.orchestration.build import build_definitions
 from retail_platform.orchestration.ingestion import ingest_feed
-from retail_platform.orchestration.io_manager import LakeIOManager
-from retail_platform.orchestration.runner import _run, instance_of
-from retail_platform.orchestration.sensors import clean_requests
 from retail_platform.settings import Settings
 from retail_platform_tests.faults.ground import settings_of
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, SALES_COLUMNS, STOCK, make_table, sales
@@ -112,6 +106,13 @@ def ingest(lake: Lakehouse, order: Order) -> Iterator[int]:
 
 def run_until_clean(lake: Lakehouse, order: Order) -> Iterator[int]:
     """Take in one landing file after the other and clean it, in Dagster runs like those of `retail-platform run`."""
+    import dagster as dg
+
+    from retail_platform.orchestration.build import build_definitions
+    from retail_platform.orchestration.io_manager import LakeIOManager
+    from retail_platform.orchestration.runner import _run, instance_of
+    from retail_platform.orchestration.sensors import clean_requests
+
     definitions = build_definitions(lake.settings, {"lakehouse": lake, "io_manager": LakeIOManager(lake)})
     folder = lake.settings.landing / "pos_sales"
     lake.prepare()

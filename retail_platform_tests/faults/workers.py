@@ -21,7 +21,7 @@ from retail_platform_tests.faults.worker import Acknowledged, Order, obey
 REPOSITORY = Path(__file__).parents[2]
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["retail_platform_tests.faults.worker"])
+_processes.set_forkserver_preload(["retail_platform_tests.faults.worker", "retail_platform.orchestration.runner"])
 
 
 @dataclass(frozen=True)
