@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from retail_platform.lakehouse import Lakehouse
+from retail_platform.lakehouse import LakeError, Lakehouse
 from retail_platform.lakehouse.fsck import fsck
 from retail_platform.lakehouse.lakehouse import CommitStep
 from retail_platform.lakehouse.maintenance import maintain
@@ -72,6 +72,8 @@ class Writing:
 
     def outcome(self, rounds: int, lake: Lakehouse, seen: str = "") -> Outcome:
         """What came of all rounds, after what was under way has been written and the leftovers removed."""
+        if self.violations:
+            return Outcome(rounds, seen, tuple(self.violations))
         for job, books in self.books.items():
             self.violations += [f"after all rounds ({job}): {broken}" for broken in write_on(lake, job, books)]
         removed, broken = leftovers(lake)
@@ -115,6 +117,13 @@ def leftovers(lake: Lakehouse) -> tuple[int, list[str]]:
 
 def law(lake: Lakehouse, job: str, books: Books, *, settled: bool = False) -> list[str]:
     """Every way in which the lake differs from what was acknowledged; `settled`: nothing may be under way."""
+    try:
+        return _differences(lake, job, books, settled=settled)
+    except LakeError as error:
+        return [f"the lake cannot be read: {error}"]
+
+
+def _differences(lake: Lakehouse, job: str, books: Books, *, settled: bool) -> list[str]:
     allowed = {books.last} if settled else {books.last, books.under_way}
     if job == "replace slices":
         return _slices_law(lake, books, settled=settled)

@@ -244,3 +244,25 @@ def test_whatever_is_written_between_maintenances_every_kept_snapshot_reads_as_i
     for at in kept:
         assert sorted(lake.read("shop.sales", at=at).rows()) == sorted(written[at].rows())
     assert fsck(lake, orphans_older_than=timedelta(0), deep=True) == []
+
+
+def test_a_reader_who_meets_compactions_again_and_again_keeps_the_next_one_waiting(sqlite_lake: Lakehouse) -> None:
+    days(sqlite_lake, 1)
+    hurried = with_limits(sqlite_lake, lock_timeout_seconds=0.2)
+    said: list[str] = []
+
+    def slow_read() -> pl.DataFrame:
+        """In its time a maintenance goes by, which merges files if it may."""
+        sqlite_lake.commit([Append(SALES, sales(MONDAY, 1))], BY)
+        try:
+            maintain(hurried)
+            said.append("merged")
+        except LakeError as error:
+            said.append(str(error))
+        with sqlite_lake.connection() as connection:
+            return connection.execute("FROM shop.sales").pl()
+
+    assert sqlite_lake._settled(slow_read).height == 6
+    assert said[:3] == ["merged"] * 3
+    assert "shop.sales: files are being merged" in said[3]
+    maintain(hurried)
