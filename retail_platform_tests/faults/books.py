@@ -77,8 +77,9 @@ class Writing:
         for job, books in self.books.items():
             self.violations += [f"after all rounds ({job}): {broken}" for broken in write_on(lake, job, books)]
         removed, broken = leftovers(lake)
+        slowest = f"slowest first write after a fault {self.slowest:.1f} s; " if self.slowest else ""
         words = (
-            f"{self.acknowledged:,} writes acknowledged; slowest first write after a fault {self.slowest:.1f} s; "
+            f"{self.acknowledged:,} writes acknowledged; {slowest}"
             f"{removed} leftover files found by fsck and removed by maintenance"
         )
         return Outcome(rounds, f"{seen}{words}", (*self.violations, *broken))

@@ -97,6 +97,15 @@ class Scenario:
             return Outcome(0, "", (f"it did not end within {limit:g} s{late}",))
 
 
+@dataclass(frozen=True)
+class Theme:
+    """Scenarios under one law, in the words of the report."""
+
+    name: str
+    law: str
+    scenarios: tuple[Scenario, ...]
+
+
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise `TookTooLong` in this, the main thread, wherever it waits after so many seconds."""

@@ -45,9 +45,11 @@ def power_loss(ground: Ground, rounds: int) -> Outcome:
             writing.judge(number, lake, order, ended, killed(ended))
             # A log that a reader keeps open would be written back over what was lost.
             lake._reader.close()
+        if not forced:
+            writing.violations.append("no file was seen that was forced to disk before a commit")
         seen = (
             f"{commits} commits watched, before which {forced} files were forced to disk, none too late; "
-            f"{lost} files that were not yet named by a commit lost what was not; "
+            f"from {lost} files was taken what was not; "
         )
         return writing.outcome(rounds, Lakehouse(settings), seen)
 
