@@ -61,9 +61,9 @@ def postgres_binaries() -> Path | None:
 
 
 @contextmanager
-def running_postgres(binaries: Path) -> Iterator[PostgresServer]:
-    """A fresh server, stopped at the end."""
-    with killable_postgres(binaries) as killable:
+def running_postgres(binaries: Path, *, fsync: bool = False) -> Iterator[PostgresServer]:
+    """A fresh server, stopped at the end. Without `fsync` it is quick and would not survive a loss of power."""
+    with killable_postgres(binaries, fsync=fsync) as killable:
         yield killable.server
 
 
@@ -75,6 +75,7 @@ class KillablePostgres:
     folder: Path
     process: subprocess.Popen[bytes]
     server: PostgresServer
+    fsync: bool = False
 
     def kill(self) -> None:
         """End the server and its sessions at once, as a crash would."""
@@ -82,7 +83,7 @@ class KillablePostgres:
         self.process.wait()
 
     def start_again(self) -> None:
-        self.process = _launch(self.binaries, self.folder, self.server.port, _unprivileged_user())
+        self.process = _launch(self.binaries, self.folder, self.server.port, _unprivileged_user(), fsync=self.fsync)
         self.await_answer()
 
     def await_answer(self) -> None:
@@ -92,7 +93,7 @@ class KillablePostgres:
 
 
 @contextmanager
-def killable_postgres(binaries: Path) -> Iterator[KillablePostgres]:
+def killable_postgres(binaries: Path, *, fsync: bool = False) -> Iterator[KillablePostgres]:
     """A fresh server of a test's own, stopped at the end. PostgreSQL refuses to run as root, so root starts it as another
     user.
     """
@@ -102,8 +103,8 @@ def killable_postgres(binaries: Path) -> Iterator[KillablePostgres]:
         if user:
             os.chown(folder, user.pw_uid, user.pw_gid)
         _initialise(binaries, folder, user)
-        process, port = _start(binaries, folder, user)
-        killable = KillablePostgres(binaries, folder, process, PostgresServer(port))
+        process, port = _start(binaries, folder, user, fsync=fsync)
+        killable = KillablePostgres(binaries, folder, process, PostgresServer(port), fsync)
         try:
             yield killable
         finally:
@@ -125,22 +126,26 @@ def _initialise(binaries: Path, folder: Path, user: pwd.struct_passwd | None) ->
         raise RuntimeError(f"initdb of {binaries} failed: {done.stderr or done.stdout}")
 
 
-def _start(binaries: Path, folder: Path, user: pwd.struct_passwd | None) -> tuple[subprocess.Popen[bytes], int]:
+def _start(
+    binaries: Path, folder: Path, user: pwd.struct_passwd | None, *, fsync: bool
+) -> tuple[subprocess.Popen[bytes], int]:
     """Start on a free port; another process may take the port first, so a few are tried."""
     for _ in range(5):
         port = _free_port()
-        process = _launch(binaries, folder, port, user)
+        process = _launch(binaries, folder, port, user, fsync=fsync)
         if _answers(process, PostgresServer(port)):
             return process, port
         _stop(process)
     raise RuntimeError(f"PostgreSQL of {binaries} does not start: {(folder / 'log').read_text()[-2000:]}")
 
 
-def _launch(binaries: Path, folder: Path, port: int, user: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
+def _launch(
+    binaries: Path, folder: Path, port: int, user: pwd.struct_passwd | None, *, fsync: bool
+) -> subprocess.Popen[bytes]:
     options = {
         "listen_addresses": "127.0.0.1",
         "unix_socket_directories": "",
-        "fsync": "off",
+        "fsync": "on" if fsync else "off",
         "shared_buffers": "32MB",
         "max_connections": "60",
     }

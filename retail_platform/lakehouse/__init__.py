@@ -7,13 +7,23 @@
 from retail_platform.lakehouse.connection import LakeError
 from retail_platform.lakehouse.lakehouse import Lakehouse
 from retail_platform.lakehouse.model_store import load_model, save_model
-from retail_platform.lakehouse.writes import Append, Commit, Provenance, Query, ReplaceSlices, ReplaceTable, Write
+from retail_platform.lakehouse.writes import (
+    Append,
+    Commit,
+    ParquetFiles,
+    Provenance,
+    Query,
+    ReplaceSlices,
+    ReplaceTable,
+    Write,
+)
 
 __all__ = [
     "Append",
     "Commit",
     "LakeError",
     "Lakehouse",
+    "ParquetFiles",
     "Provenance",
     "Query",
     "ReplaceSlices",

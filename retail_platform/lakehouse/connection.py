@@ -4,9 +4,11 @@ Here: loading the extension binaries from their installed wheels, and attaching 
 PostgreSQL, with its data files in a folder or in object storage. Not here: what is read or written over the connection.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -147,6 +149,84 @@ class Reader:
             cursor = self._connection.cursor()
         cursor.execute(f"USE {LAKE}")
         return cursor, is_new
+
+
+class Writer:
+    """The connection of the last commit, kept for the next: opening the lake costs more than a small commit.
+
+    A commit has the connection for itself; one that begins meanwhile opens another. What a failed commit used is
+    closed, since an error may leave a connection unusable, but not after a conflict; so is one whose catalog file was
+    replaced by another one.
+    """
+
+    def __init__(self, settings: Settings, connect: Connect = in_memory) -> None:
+        self._settings = settings
+        self._connect = connect
+        self._lock = Lock()
+        # By process: a connection that a fork inherited can neither be used nor closed there.
+        self._kept: dict[int, Session] = {}
+
+    @contextmanager
+    def begin(self) -> Iterator["Session"]:
+        """A connection with an open transaction, which is rolled back where the block raises."""
+        session = self._take() or self._open()
+        session.connection.execute("BEGIN")
+        try:
+            yield session
+        except BaseException as error:
+            with suppress(duckdb.Error):
+                session.connection.execute("ROLLBACK")
+            if is_conflict(error):
+                self._keep(session)
+            else:
+                session.opened.close()
+            raise
+        self._keep(session)
+
+    def _open(self) -> "Session":
+        with ExitStack() as stack:
+            connection = stack.enter_context(open_lake(self._settings, connect=self._connect))
+            # What was read would otherwise stay in memory for as long as the connection.
+            connection.execute("SET enable_external_file_cache = false")
+            return Session(connection, stack.pop_all(), _identity(self._settings))
+
+    def _take(self) -> "Session | None":
+        with self._lock:
+            kept = self._kept.pop(os.getpid(), None)
+        if kept is None or (kept.catalog == _identity(self._settings) and self._answers(kept)):
+            return kept
+        kept.opened.close()
+        return None
+
+    def _answers(self, session: "Session") -> bool:
+        """Whether the catalog's server is still there; a file that is there answers."""
+        if self._settings.catalog == "sqlite":
+            return True
+        try:
+            session.connection.execute(f"SELECT id FROM ducklake_current_snapshot('{LAKE}')")
+        except duckdb.Error:
+            return False
+        return True
+
+    def _keep(self, session: "Session") -> None:
+        with self._lock:
+            former = self._kept.pop(os.getpid(), None)
+            self._kept[os.getpid()] = session
+        if former is not None:
+            former.opened.close()
+
+
+@dataclass
+class Session:
+    """An open connection for writing, what closes it, and the catalog file that it was opened with.
+
+    `last_snapshot` is the last that was committed over this connection.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    opened: ExitStack
+    catalog: tuple[int, int] | None
+    last_snapshot: int | None = None
 
 
 def newest_compaction(settings: Settings) -> int | None:

@@ -8,6 +8,7 @@ before its commit.
 import os
 from collections.abc import Set as AbstractSet
 from pathlib import Path
+from typing import TypeAlias
 
 
 def data_files(folder: Path) -> set[Path]:
@@ -15,14 +16,28 @@ def data_files(folder: Path) -> set[Path]:
     return set(folder.rglob("*.parquet")) if folder.is_dir() else set()
 
 
-def sync_files(files: AbstractSet[Path], root: Path) -> None:
-    """Force files, `root` and every folder between them to disk."""
-    folders = {root}
+Folder: TypeAlias = tuple[Path, int]
+"""A folder by its path and its number on the disk, which another one in its place does not have."""
+
+
+def sync_files(files: AbstractSet[Path], root: Path, lasting: AbstractSet[Folder] = frozenset()) -> set[Folder]:
+    """Force files, their folders, and every folder between these and `root` to disk, at least `root`; returns the
+    folders.
+
+    A folder whose own place was forced to disk before is `lasting`: those above it are left out.
+    """
+    forced: set[Folder] = set()
     for file in files:
         _sync(file)
-        folders.update(parent for parent in file.parents if root in parent.parents)
-    for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
-        _sync(folder)
+    for place in {file.parent for file in files} or {root}:
+        for parent in [place, *(parent for parent in place.parents if parent == root or root in parent.parents)]:
+            folder = (parent, parent.stat().st_ino)
+            if folder not in forced:
+                _sync(parent)
+                forced.add(folder)
+            if folder in lasting:
+                break
+    return forced
 
 
 def _sync(path: Path) -> None:

@@ -8,16 +8,14 @@ state. Not here: what the rows mean, and when they are written.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
 
 import duckdb
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from retail_platform.contracts.table import TABLES, Table
@@ -29,14 +27,16 @@ from retail_platform.lakehouse.connection import (
     NoLakeError,
     NoSnapshotError,
     Reader,
+    Writer,
     confine,
     in_memory,
     is_conflict,
     newest_compaction,
     open_lake,
 )
-from retail_platform.lakehouse.durability import data_files, sync_files
-from retail_platform.lakehouse.locks import COMPACTION, table_locks
+from retail_platform.lakehouse.durability import Folder, data_files, sync_files
+from retail_platform.lakehouse.locks import COMPACTION, table_locks, turn
+from retail_platform.lakehouse.staging import Staged, enter, rows_of, staged
 from retail_platform.lakehouse.writes import Append, Commit, Provenance, Query, ReplaceSlices, ReplaceTable, Rows, Write
 from retail_platform.settings import Settings
 
@@ -66,7 +66,7 @@ def _go_on(_: CommitStep) -> None:
 
 
 class Lakehouse:
-    """The lake of one home folder. Each write opens a connection of its own; reads share one that stays open.
+    """The lake of one home folder. Reads share a connection that stays open, and so do commits after one another.
 
     `on_step` is called whenever a commit has come a step further; the fault tests kill the process there.
     """
@@ -77,7 +77,9 @@ class Lakehouse:
         self.settings = settings
         self._connect = connect
         self._on_step = on_step
+        self._lasting: frozenset[Folder] = frozenset()
         self._reader = Reader(settings, connect)
+        self._writer = Writer(settings, connect)
 
     @contextmanager
     def connection(self, *, read_only: bool = True, at: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -231,28 +233,31 @@ class Lakehouse:
             _refuse_other_columns(write)
             _refuse_strays(write)
         try:
-            with table_locks(self.settings, names), self._spooled(writes) as repeatable:
+            with table_locks(self.settings, names), staged(self.settings, writes) as repeatable:
                 for attempt in self._attempts():
                     with attempt:
                         number = attempt.retry_state.attempt_number
-                        try:
-                            return self._try_commit(repeatable, provenance, number)
-                        except NoLakeError:
-                            self._create([])
-                            return self._try_commit(repeatable, provenance, number)
+                        # What is short waits for its turn; what lasts does so once it has met others.
+                        patient = number > 1 or all(write.at_hand for write in repeatable)
+                        with turn(self.settings) if patient else nullcontext():
+                            try:
+                                return self._try_commit(repeatable, provenance, number)
+                            except NoLakeError:
+                                self._create([])
+                                return self._try_commit(repeatable, provenance, number)
         except (duckdb.Error, OSError) as error:
             raise LakeError(f"could not write to {', '.join(sorted(set(names)))}: {error}") from error
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _try_commit(self, writes: Sequence[Write], provenance: Provenance, attempt: int) -> Commit:
+    def _try_commit(self, writes: Sequence[Staged], provenance: Provenance, attempt: int) -> Commit:
         before = self._data_files(writes)
         rows: Counter[str] = Counter()
-        with self.connection(read_only=False) as connection:
-            connection.execute("BEGIN")
+        with self._writer.begin() as session:
+            connection = session.connection
             try:
                 changes = [change for write in writes for change in _follow_contract(connection, write.table)]
                 for write in writes:
-                    rows[write.table.name] += _write(connection, write)
+                    rows[write.table.name] += self._write(connection, write)
                 connection.execute(
                     f"CALL {LAKE}.set_commit_message(?, ?, extra_info => ?)",
                     [provenance.run_id, provenance.message(), provenance.as_json()],
@@ -265,30 +270,60 @@ class Lakehouse:
                     connection.execute("ROLLBACK")
                 self._remove_unfinished(writes, before)
                 raise
-            connection.execute("COMMIT")
+            try:
+                connection.execute("COMMIT")
+            except duckdb.Error as error:
+                # Any other error leaves it open whether the catalog has the files.
+                if is_conflict(error):
+                    self._remove_unfinished(writes, before)
+                raise
             self._on_step("committed")
-            # A transaction that changed nothing, such as emptying an empty slice, makes no snapshot of its own.
-            snapshot = _scalar(
-                connection,
-                f"SELECT coalesce(own.id, latest.id) FROM ducklake_last_committed_snapshot('{LAKE}') AS own, "
-                f"ducklake_current_snapshot('{LAKE}') AS latest",
-            )
+            snapshot = _last_own_snapshot(connection)
+            if snapshot is None or snapshot == session.last_snapshot:
+                # A transaction that changed nothing, such as emptying an empty slice, makes no snapshot of its own.
+                snapshot = _scalar(connection, f"SELECT id FROM ducklake_current_snapshot('{LAKE}')")
+            else:
+                session.last_snapshot = snapshot
         return Commit(snapshot, dict(rows), tuple(changes), attempt)
+
+    def _write(self, connection: duckdb.DuckDBPyConnection, staged: Staged) -> int:
+        """Carry out one write inside the open transaction; the number of rows inserted."""
+        table, rows = staged.table, staged.write.rows
+        _delete_replaced(connection, staged.write)
+        if staged.files:
+            query = Query.of_parquet(*staged.files)
+            for file in staged.files:
+                _refuse_other_result(connection, table, f"({Query.of_parquet(file).sql})")
+            if not (staged.read or self.settings.on_object_storage) and enter(
+                connection, table, staged.files, self._folder(table)
+            ):
+                return rows_of(staged.files)
+            return _insert(connection, table, f"({query.sql})")
+        if isinstance(rows, Query):
+            return _insert(connection, table, f"({rows.sql})")
+        connection.register("_incoming", _arrow(rows))
+        try:
+            return _insert(connection, table, "_incoming")
+        finally:
+            connection.unregister("_incoming")
+
+    def _folder(self, table: Table) -> Path:
+        return self.settings.lake_data / table.schema_name / table.table_name
 
     def _sync(self, files: AbstractSet[Path]) -> None:
         if not self.settings.on_object_storage:
-            sync_files(files, self.settings.lake_data.parent)
+            self._lasting |= sync_files(files, self.settings.lake_data.parent, self._lasting)
 
-    def _data_files(self, writes: Sequence[Write]) -> set[Path]:
+    def _data_files(self, writes: Sequence[Staged]) -> set[Path]:
         """The files in the folders of these tables. In object storage none is looked for: what it acknowledged is
         durable, and of what it did not acknowledge there is no file.
         """
         if self.settings.on_object_storage:
             return set()
-        folders = {self.settings.lake_data / write.table.schema_name / write.table.table_name for write in writes}
+        folders = {self._folder(write.table) for write in writes}
         return {file for folder in folders for file in data_files(folder)}
 
-    def _remove_unfinished(self, writes: Sequence[Write], before: AbstractSet[Path]) -> None:
+    def _remove_unfinished(self, writes: Sequence[Staged], before: AbstractSet[Path]) -> None:
         """Remove the file in which a rolled back transaction stopped, which DuckLake leaves behind: a disk that
         filled up would stay full. What the catalog names is kept, whoever wrote it.
         """
@@ -302,17 +337,6 @@ class Lakehouse:
             for file in unfinished:
                 file.unlink(missing_ok=True)
 
-    @contextmanager
-    def _spooled(self, writes: Sequence[Write]) -> Iterator[list[Write]]:
-        """The same writes with every one-shot stream put on disk, so that a conflict can be tried again."""
-        if not any(isinstance(write.rows, pa.RecordBatchReader) for write in writes):
-            yield list(writes)
-            return
-        folder = self.settings.home / "spool"
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder) as spool:
-            yield [_repeatable(write, Path(spool) / f"{number}.parquet") for number, write in enumerate(writes)]
-
     def _attempts(self) -> Retrying:
         return Retrying(
             retry=retry_if_exception(is_conflict),
@@ -321,15 +345,6 @@ class Lakehouse:
             retry_error_callback=_give_up,
             reraise=True,
         )
-
-
-def _repeatable(write: Write, spool: Path) -> Write:
-    if isinstance(write, ReplaceSlices) or not isinstance(write.rows, pa.RecordBatchReader):
-        return write
-    with pq.ParquetWriter(spool, write.rows.schema, compression="lz4") as writer:
-        for batch in write.rows:
-            writer.write_batch(batch)
-    return type(write)(write.table, Query.of_parquet(spool))
 
 
 def _create_missing(connection: duckdb.DuckDBPyConnection, tables: Iterable[Table]) -> None:
@@ -355,8 +370,8 @@ def _follow_contract(connection: duckdb.DuckDBPyConnection, table: Table) -> tup
     return evolution.changes
 
 
-def _write(connection: duckdb.DuckDBPyConnection, write: Write) -> int:
-    """Carry out one write inside the open transaction; the number of rows inserted."""
+def _delete_replaced(connection: duckdb.DuckDBPyConnection, write: Write) -> None:
+    """Delete what a write puts its rows in the place of."""
     target = ddl.qualified(write.table.name)
     if isinstance(write.rows, Query) and not isinstance(write, Append):
         _refuse_own_rows(connection, write.table, write.rows)
@@ -364,17 +379,16 @@ def _write(connection: duckdb.DuckDBPyConnection, write: Write) -> int:
         connection.execute(f"DELETE FROM {target}")
     elif isinstance(write, ReplaceSlices) and write.slices:
         slices = write.slice_frame()
-        condition = " AND ".join(f"old.{ddl.identifier(c)} = slice.{ddl.identifier(c)}" for c in slices.columns)
+        names = list(map(ddl.identifier, slices.columns))
+        same = [f"old.{name} = slice.{name}" for name in names]
+        # By these alone the files are known that need not be read.
+        within = [f"old.{name} BETWEEN ? AND ?" for name in names]
+        bounds = [bound for column in slices for bound in (column.min(), column.max())]
         connection.register("_slices", slices)
-        connection.execute(f"DELETE FROM {target} AS old USING _slices AS slice WHERE {condition}")
+        connection.execute(
+            f"DELETE FROM {target} AS old USING _slices AS slice WHERE {' AND '.join([*same, *within])}", bounds
+        )
         connection.unregister("_slices")
-    if isinstance(write.rows, Query):
-        return _insert(connection, write.table, f"({write.rows.sql})")
-    connection.register("_incoming", _arrow(write.rows))
-    try:
-        return _insert(connection, write.table, "_incoming")
-    finally:
-        connection.unregister("_incoming")
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: Table, source: str) -> int:
@@ -463,6 +477,12 @@ def _select(table: str, columns: Sequence[str] | None, where: str) -> str:
 def _count(result: duckdb.DuckDBPyConnection) -> int:
     row = result.fetchone()
     return int(row[0]) if row else 0
+
+
+def _last_own_snapshot(connection: duckdb.DuckDBPyConnection) -> int | None:
+    """The last snapshot that this connection made; none where it has made none."""
+    row = connection.execute(f"SELECT id FROM ducklake_last_committed_snapshot('{LAKE}')").fetchone()
+    return row[0] if row else None
 
 
 def _scalar(connection: duckdb.DuckDBPyConnection, sql: str) -> int:

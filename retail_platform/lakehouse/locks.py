@@ -20,6 +20,11 @@ MAINTENANCE = "maintenance"
 COMPACTION = "compaction"
 """Lock under which files of one table are merged; also of a reader who met that too often, to be spared it."""
 
+COMMITS = "commits"
+"""Lock of the short transactions of a SQLite catalog, which admits one at a time."""
+
+_LOOK_AGAIN_SECONDS = 0.01
+
 _NAMESPACE = 0x5245_5441  # "RETA": keeps these advisory locks apart from other users of the same database
 
 
@@ -38,6 +43,19 @@ def table_locks(settings: Settings, tables: Sequence[str]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def turn(settings: Settings) -> Iterator[None]:
+    """The turn of one among the short transactions of all processes, where the catalog refuses two at a time.
+
+    SQLite would tell the second that the database is locked, and its work would be lost. PostgreSQL lets them be.
+    """
+    if settings.catalog != "sqlite":
+        yield
+        return
+    with table_locks(settings, [COMMITS]):
+        yield
+
+
 def lock_folder(settings: Settings) -> Path:
     """Where the lock files of a SQLite catalog lie."""
     return settings.home / "locks"
@@ -50,7 +68,8 @@ def _lock_files(settings: Settings, names: Sequence[str], held: ExitStack) -> No
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         try:
-            held.enter_context(FileLock(folder / f"{name}.lock", timeout=settings.lake.lock_timeout_seconds))
+            lock = FileLock(folder / f"{name}.lock")
+            held.enter_context(lock.acquire(settings.lake.lock_timeout_seconds, poll_interval=_LOOK_AGAIN_SECONDS))
         except Timeout:
             raise _not_free(settings, name) from None
 

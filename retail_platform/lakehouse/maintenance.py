@@ -26,7 +26,7 @@ from retail_platform.lakehouse.connection import LAKE, LakeError, text
 from retail_platform.lakehouse.durability import data_files, sync_files
 from retail_platform.lakehouse.fsck import CATALOG, catalogued_files, files_awaiting_removal, old_orphans
 from retail_platform.lakehouse.lakehouse import Lakehouse
-from retail_platform.lakehouse.locks import COMPACTION, MAINTENANCE, lock_folder, table_locks
+from retail_platform.lakehouse.locks import COMMITS, COMPACTION, MAINTENANCE, lock_folder, table_locks
 from retail_platform.lakehouse.storage import DataFiles, StoredFile
 from retail_platform.lakehouse.writes import Append, Provenance
 from retail_platform.settings import Settings
@@ -246,7 +246,7 @@ def _remove_leftovers(settings: Settings, before: datetime) -> int:
 
 def _spent_locks(settings: Settings, before: datetime) -> list[Path]:
     """Lock files that are not of a table: a table's is used again."""
-    lasting = {f"{name}.lock" for name in (COMPACTION, MAINTENANCE, LAKE, *TABLES)}
+    lasting = {f"{name}.lock" for name in (COMMITS, COMPACTION, MAINTENANCE, LAKE, *TABLES)}
     files = lock_folder(settings).glob("*.lock")
     return [file for file in files if file.name not in lasting and _older(file, before)]
 

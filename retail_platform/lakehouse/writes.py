@@ -37,6 +37,21 @@ class Query:
         return cls(f"FROM read_parquet({listed})" if len(paths) == 1 else f"FROM read_parquet([{listed}])")
 
 
+@dataclass(frozen=True)
+class ParquetFiles:
+    """Rows in Parquet files of ours, each with the columns and types of the table or, where the table may have more
+    columns, some of them.
+
+    They can be appended only. Where the lake's files lie on the same disk, the table gets each file as it is, by a
+    further link to it; else its rows are copied.
+    """
+
+    paths: tuple[Path, ...]
+
+    def query(self) -> Query:
+        return Query.of_parquet(*self.paths)
+
+
 Rows: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.RecordBatchReader | Query
 
 
@@ -45,7 +60,7 @@ class Append:
     """Add rows; nothing is replaced."""
 
     table: Table
-    rows: Rows
+    rows: Rows | ParquetFiles
 
 
 @dataclass(frozen=True)

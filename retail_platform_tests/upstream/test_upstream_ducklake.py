@@ -235,6 +235,45 @@ def test_the_removal_of_orphans_takes_the_files_of_a_write_that_is_under_way(tmp
             maintenance.execute("SELECT sum(units) FROM sales").fetchall()
 
 
+@pytest.mark.parametrize("catalog", ["sqlite", "postgres"])
+def test_an_added_file_is_the_tables_own_from_the_transaction_on_and_is_left_by_a_rollback(
+    tmp_path: Path, request: pytest.FixtureRequest, catalog: str
+) -> None:
+    """Decision: large landing files become files of the raw table as they are; a failed commit removes them itself."""
+    server = request.getfixturevalue("postgres_server") if catalog == "postgres" else None
+    address = server.new_database("added_file") if server else None
+    file = tmp_path / "data" / "main" / "sales" / "ours.parquet"
+    add = "CALL ducklake_add_data_files('lake', 'sales', ?, schema => 'main', allow_missing => true)"
+    with plain_ducklake(tmp_path, address) as connection:
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE sales (units INTEGER)")
+        file.parent.mkdir(parents=True)
+        connection.execute(f"COPY (SELECT i::INTEGER AS units FROM range(3) AS numbers(i)) TO '{file}'")
+        connection.execute(add, [str(file)])
+        assert connection.execute("SELECT count(*) FROM sales").fetchone() == (3,)
+        connection.execute("ROLLBACK")
+        assert file.is_file()
+        connection.execute("CREATE TABLE sales (units INTEGER)")
+        connection.execute("BEGIN")
+        connection.execute("ALTER TABLE sales ADD COLUMN store VARCHAR")
+        connection.execute(add, [str(file)])
+        connection.execute("COMMIT")
+        assert connection.execute("FROM sales").fetchall() == [(0, None), (1, None), (2, None)]
+        path = "SELECT path, path_is_relative FROM __ducklake_metadata_lake.ducklake_data_file"
+        assert [bool(relative) for _, relative in connection.execute(path).fetchall()] == [True]
+
+
+def test_a_file_is_added_twice_and_without_required_values_and_nothing_is_said(tmp_path: Path) -> None:
+    """Decision: the lakehouse gives every file a name of its own, and looks for missing values in its footer."""
+    file = tmp_path / "ours.parquet"
+    with plain_ducklake(tmp_path) as connection:
+        connection.execute("CREATE TABLE sales (units INTEGER NOT NULL)")
+        connection.execute(f"COPY (SELECT NULL::INTEGER AS units) TO '{file}'")
+        for _ in range(2):
+            connection.execute("CALL ducklake_add_data_files('lake', 'sales', ?)", [str(file)])
+        assert connection.execute("SELECT count(*) FROM sales WHERE units IS NULL").fetchone() == (2,)
+
+
 def test_duckdb_does_not_force_its_parquet_files_to_disk(tmp_path: Path) -> None:
     """Decision: the lakehouse fsyncs new files and their folders before the commit."""
     strace = shutil.which("strace")
