@@ -149,8 +149,14 @@ class Lakehouse:
             answer = read()
             if newest_compaction(self.settings) == before:
                 return answer
-        with table_locks(self.settings, [COMPACTION]):
-            return read()
+        try:
+            with table_locks(self.settings, [COMPACTION]):
+                return read()
+        except OSError as error:
+            raise LakeError(
+                f"files were merged each time that this was read, and merging cannot be kept waiting: {error}; read "
+                "it again when the maintenance is over"
+            ) from error
 
     @contextmanager
     def read_batches(

@@ -3,7 +3,7 @@
 DuckLake has snapshot isolation and no unique constraint: two writers that replace the same partition for the
 first time both commit, and double it. Writers therefore hold a lock per table while they write: a lock file
 beside a SQLite catalog, an advisory lock in a PostgreSQL catalog. Both end with the process that held them.
-Readers take no lock.
+Readers take no lock, but for the one that met `COMPACTION` too often.
 """
 
 import zlib
