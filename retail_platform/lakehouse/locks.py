@@ -8,7 +8,7 @@ Readers take no lock, but for the one that met `COMPACTION` too often.
 
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from retail_platform.lakehouse.connection import LakeError, psycopg_module
@@ -77,15 +77,18 @@ def _lock_files(settings: Settings, names: Sequence[str], held: ExitStack) -> No
 def _advisory_locks(settings: Settings, names: Sequence[str], held: ExitStack) -> None:
     psycopg = psycopg_module()
     try:
-        connection = held.enter_context(psycopg.connect(settings.catalog, autocommit=True))
+        # Closing it gives the locks back, and cannot fail where the server has gone away after the commit.
+        connection = held.enter_context(closing(psycopg.connect(settings.catalog, autocommit=True)))
     except psycopg.OperationalError as error:
         raise LakeError(f"the lake's catalog cannot be opened: {error}") from error
-    connection.execute(f"SET lock_timeout = '{int(settings.lake.lock_timeout_seconds * 1000)}ms'")
     for name in names:
         try:
+            connection.execute(f"SET lock_timeout = '{int(settings.lake.lock_timeout_seconds * 1000)}ms'")
             connection.execute("SELECT pg_advisory_lock(%s, %s)", (_NAMESPACE, zlib.crc32(name.encode()) - (1 << 31)))
         except psycopg.errors.LockNotAvailable:
             raise _not_free(settings, name) from None
+        except psycopg.Error as error:
+            raise LakeError(f"the lake's catalog went away while {name} was to be locked: {error}") from error
 
 
 def _not_free(settings: Settings, name: str) -> LakeError:

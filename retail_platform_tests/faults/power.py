@@ -67,8 +67,9 @@ class _Watch:
 
     def follow(self, call: Call) -> None:
         self.disk.follow(call)
-        file = call.file
-        if call.name in {"write", "pwrite64"} and file and _is_data(self._settings, file):
+        # A file gets its rows in the table's folder, or a name there once it has them.
+        file = call.paths[-1] if call.name in {"link", "linkat"} else call.file
+        if call.name in {"write", "pwrite64", "link", "linkat"} and file and _is_data(self._settings, file):
             self._new.add(file)
         elif self._commits(call):
             self.commits += 1

@@ -40,20 +40,22 @@ def kill_server(ground: Ground, rounds: int) -> Outcome:
             time.sleep(chance.uniform(0, 0.1))
             if VICTIMS[number % len(VICTIMS)] == "server":
                 postgres.kill()
-                ended = _ended(worker)
+                ended = worker.end()
                 postgres.start_again()
+                wrong = _not_told(ended)
             else:
                 _kill_a_session(postgres, settings.catalog, chance)
-                ended = _ended(worker)
+                ended = _told_or_goes_on(worker)
                 postgres.await_answer()
-            told += "LakeError" in ended.errors
-            writing.judge(number, lake, order, ended, _not_told(ended))
-        return writing.outcome(rounds, lake, f"{told} writers told by an error; ")
+                wrong = "" if ended.code == -9 else _not_told(ended)
+            told += ended.code == 1
+            writing.judge(number, lake, order, ended, wrong)
+        return writing.outcome(rounds, lake, f"{told} writers told by an error, {rounds - told} went on; ")
 
 
-def _ended(worker: Worker) -> Ended:
-    """How the writer ended. One that was between two commits when the session died may go on as if nothing were."""
-    deadline = time.monotonic() + 10
+def _told_or_goes_on(worker: Worker) -> Ended:
+    """How the writer ended. One that was between two commits connects again and goes on, and is killed after a while."""
+    deadline = time.monotonic() + 5
     while worker.is_running and time.monotonic() < deadline:
         time.sleep(0.01)
     return worker.kill() if worker.is_running else worker.end()

@@ -73,27 +73,33 @@ def calls(record: Path) -> Iterator[Call]:
 
 @dataclass
 class _File:
-    """A file or folder: its size, what of it is on disk, and when it was last changed."""
+    """A file or folder: its size, what of it is on disk, and when it was last changed and forced to disk."""
 
     size: int = 0
     size_on_disk: int = 0
     overwritten: list[tuple[int, int]] = field(default_factory=list)
     """Places and lengths of what was written over bytes that are on disk, since."""
     changed: int = -1
+    forced: int = -1
+
+
+@dataclass
+class _Name:
+    """One of the names of a file, and when it appeared in its folder; -1 where it was there from the beginning."""
+
+    file: _File
     appeared: int = -1
 
 
 class Disk:
-    """The files below some folders, as a record of system calls leaves them, and which of them are safe."""
+    """The files below a folder, as a record of system calls leaves them, and which of them are safe."""
 
-    def __init__(self, *roots: Path) -> None:
-        self._roots = roots
-        self._files: dict[Path, _File] = {}
-        self._synced: dict[Path, int] = {}
-        for root in roots:
-            for path in [root, *root.rglob("*")] if root.exists() else []:
-                size = path.stat().st_size if path.is_file() else 0
-                self._files[path] = _File(size, size)
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._names: dict[Path, _Name] = {}
+        for path in [root, *root.rglob("*")]:
+            size = path.stat().st_size if path.is_file() else 0
+            self._names[path] = _Name(_File(size, size))
 
     def follow(self, call: Call) -> None:
         """Take note of a call."""
@@ -103,50 +109,51 @@ class Disk:
 
     def losses(self, path: Path) -> list[str]:
         """Why a file might not be there whole after a power loss; empty where it is safe."""
-        file = self._files.get(path)
-        if file is None:
+        name = self._names.get(path)
+        if name is None:
             return [f"{path} was never written"]
         losses = []
-        if file.changed > self._synced.get(path, -1):
+        if name.file.changed > name.file.forced:
             losses.append(f"{path} was written to and not forced to disk")
         for entry in [path, *path.parents]:
-            known = self._files.get(entry)
-            if known and known.appeared > self._synced.get(entry.parent, -1):
+            known, folder = self._names.get(entry), self._names.get(entry.parent)
+            if known and folder and known.appeared > folder.file.forced:
                 losses.append(f"the name {entry} was not forced to disk")
         return losses
 
     def take_what_is_not_safe(self, *, below: Callable[[Path], bool]) -> int:
         """Lose what a power loss may take of the files that `below` says are concerned; how many lost something."""
         lost = 0
-        for path, file in self._files.items():
-            if not path.is_file() or not below(path) or not self.losses(path):
+        for path, name in self._names.items():
+            losses = self.losses(path)
+            if not losses or not path.is_file() or not below(path):
                 continue
             lost += 1
-            if any(words.startswith("the name") for words in self.losses(path)):
+            if any(words.startswith("the name") for words in losses):
                 path.unlink()
                 continue
             with path.open("r+b") as content:
-                for place, length in file.overwritten:
+                for place, length in name.file.overwritten:
                     content.seek(place)
-                    content.write(bytes(min(length, max(0, file.size_on_disk - place))))
-                content.truncate(file.size_on_disk)
+                    content.write(bytes(min(length, max(0, name.file.size_on_disk - place))))
+                content.truncate(name.file.size_on_disk)
         return lost
 
     def _of(self, path: Path | None) -> _File | None:
-        if path is None or not any(path.is_relative_to(root) for root in self._roots):
+        if path is None or not path.is_relative_to(self._root):
             return None
-        return self._files.setdefault(path, _File())
+        return self._names.setdefault(path, _Name(_File())).file
 
     def _opened(self, call: Call) -> None:
         path = call.paths[0] if call.paths else None
         if path is None or not re.search("O_CREAT|O_TRUNC", call.arguments):
             return
-        is_new = path not in self._files
+        is_new = path not in self._names
         file = self._of(path)
         if file is None:
             return
         if is_new:
-            file.appeared = call.ended
+            self._names[path].appeared = call.ended
         if "O_TRUNC" in call.arguments:
             file.size, file.changed = 0, call.ended
 
@@ -174,30 +181,28 @@ class Disk:
 
     def _forced(self, call: Call) -> None:
         file = self._of(call.file)
-        # What was written while it was under way is not in it.
-        if file and call.file:
-            self._synced[call.file] = call.began
+        if file:
+            # What was written while it was under way is not in it.
+            file.forced = call.began
             if file.changed < call.began:
                 file.size_on_disk, file.overwritten = file.size, []
 
     def _made(self, call: Call) -> None:
-        file = self._of(call.paths[0])
-        if file:
-            file.appeared = call.ended
+        if self._of(call.paths[0]):
+            self._names[call.paths[0]].appeared = call.ended
+
+    def _linked(self, call: Call) -> None:
+        source, target = call.paths
+        file = self._of(source)
+        if file and target.is_relative_to(self._root):
+            self._names[target] = _Name(file, call.ended)
 
     def _moved(self, call: Call) -> None:
-        source, target = call.paths
-        file = self._files.pop(source, None)
-        if file is None:
-            file = self._of(target)
-        if file and any(target.is_relative_to(root) for root in self._roots):
-            self._files[target] = file
-            file.appeared = call.ended
-            self._synced[target] = self._synced.pop(source, -1)
+        self._linked(call)
+        self._names.pop(call.paths[0], None)
 
     def _removed(self, call: Call) -> None:
-        self._files.pop(call.paths[0], None)
-        self._synced.pop(call.paths[0], None)
+        self._names.pop(call.paths[0], None)
 
 
 _HANDLERS: Mapping[str, Callable[[Disk, Call], None]] = {
@@ -207,6 +212,7 @@ _HANDLERS: Mapping[str, Callable[[Disk, Call], None]] = {
     **dict.fromkeys(("ftruncate", "truncate"), Disk._truncated),
     **dict.fromkeys(("fsync", "fdatasync"), Disk._forced),
     **dict.fromkeys(("mkdir", "mkdirat"), Disk._made),
+    **dict.fromkeys(("link", "linkat"), Disk._linked),
     **dict.fromkeys(("rename", "renameat", "renameat2"), Disk._moved),
     **dict.fromkeys(("unlink", "unlinkat"), Disk._removed),
 }

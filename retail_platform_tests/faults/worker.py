@@ -83,8 +83,10 @@ def replace_slices(lake: Lakehouse, order: Order) -> Iterator[int]:
 
 
 def replace_table(lake: Lakehouse, order: Order) -> Iterator[int]:
+    """Replace a table, in turn with a frame and with a stream, whose file is written before the transaction."""
     for number in _numbers(order):
-        lake.commit([ReplaceTable(WHOLE, sales(MONDAY, *[number] * ROWS))], BY)
+        rows = sales(MONDAY, *[number] * ROWS)
+        lake.commit([ReplaceTable(WHOLE, rows if number % 2 else rows.to_arrow().to_reader())], BY)
         yield number
 
 
