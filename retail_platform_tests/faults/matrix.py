@@ -24,7 +24,7 @@ THEMES = (
                 "kill -9 at a random moment",
                 f"{_WRITERS}; killed from outside within 0.8 s after the start or after an acknowledged write",
                 kill_at_random,
-                rounds=45,
+                rounds=40,
                 quick=1,
             ),
             Scenario(
@@ -55,7 +55,7 @@ THEMES = (
                 "kill -9 while the lake is created",
                 "the first writer of a new home is killed within 0.4 s; a second one creates what is missing and writes",
                 kill_while_creating,
-                rounds=12,
+                rounds=8,
                 quick=1,
                 quick_only_on="postgres",
             ),
@@ -87,7 +87,7 @@ THEMES = (
                 "strace records what a writer wrote and forced to disk; it dies at one of the named points, and what was not "
                 "forced to disk by then is taken away: bytes, and names in folders",
                 power_loss,
-                rounds=18,
+                rounds=12,
                 quick=1,
                 quick_only_on="sqlite",
             ),
@@ -96,7 +96,7 @@ THEMES = (
                 f"{_WRITERS}; in turn kill -9 of the server, which is started again, and of a session, whereupon PostgreSQL ends "
                 "them all and recovers",
                 kill_server,
-                rounds=36,
+                rounds=24,
                 quick=2,
                 catalogs=("postgres",),
             ),
@@ -112,7 +112,7 @@ THEMES = (
                 "four processes begin together without a lake: each replaces the slice that all share, a slice of its own and "
                 "appends, again and again",
                 race,
-                rounds=12,
+                rounds=10,
                 quick=2,
             ),
             Scenario(
@@ -120,7 +120,7 @@ THEMES = (
                 "writers share an amount out anew between two tables; readers add it up in one statement and read a table as "
                 "a stream; maintenance expires, merges and removes files used last 20 s ago or longer",
                 writers_readers_and_maintenance,
-                rounds=40,
+                rounds=30,
                 quick=3,
             ),
         ),
@@ -135,7 +135,7 @@ THEMES = (
                 "a home on a disk of 32 MB: commits with ever more room left, and `ingest` of a file that is too large, with "
                 "2 MB, 100 kB and nothing left; then the same with room",
                 disk_full,
-                rounds=36,
+                rounds=24,
                 quick=2,
                 quick_only_on="sqlite",
             ),
@@ -166,7 +166,7 @@ THEMES = (
                 "the catalog is older than the files",
                 "the catalog of an earlier moment is put back; `fsck` must name each file that it does not know, and nothing else",
                 catalog_behind_files,
-                rounds=8,
+                rounds=6,
                 quick=1,
                 quick_only_on="sqlite",
             ),
@@ -184,7 +184,7 @@ THEMES = (
                 "backup, further commits, then half of the files, all files, the catalog or everything is gone; restored, every "
                 "snapshot is compared with what was saved",
                 restore_drill,
-                rounds=8,
+                rounds=4,
                 quick=1,
                 quick_only_on="sqlite",
             ),
