@@ -18,7 +18,16 @@ import polars as pl
 from retail_platform.cleaning import References, clean_feed, time_zones_of
 from retail_platform.contracts import FEEDS, TABLES, Feed
 from retail_platform.contracts.feeds import contract_version, raw_table
-from retail_platform.lakehouse import Append, LakeError, Lakehouse, Provenance, Query, ReplaceSlices, Write
+from retail_platform.lakehouse import (
+    Append,
+    LakeError,
+    Lakehouse,
+    ParquetFiles,
+    Provenance,
+    Query,
+    ReplaceSlices,
+    Write,
+)
 from retail_platform.lakehouse.locks import table_locks
 from retail_platform.monitoring.alerts import alert
 from retail_platform.settings import FeedSettings, Settings
@@ -44,6 +53,10 @@ LEDGER = TABLES["raw.ingested_files"]
 
 FILES_AT_ONCE, BYTES_AT_ONCE = 32, 64 * 1024**2
 """Small files are committed together: a commit costs as much as reading ten of them."""
+
+ROWS_OF_A_LARGE_FILE = 500_000
+"""The rows of a large file become a file of the raw table as they were read; those of small ones are written together,
+since a table of many small files is slow to read."""
 
 
 @dataclass
@@ -256,8 +269,12 @@ class _Intake:
             ids = [{"file_id": file_id} for file_id in ledger["file_id"]]
             of_feed = [{"feed": self._feed.name, **file_id} for file_id in ids]
             writes = [ReplaceSlices(LEDGER, ledger, of_feed), ReplaceSlices(table, table.empty(), ids)]
-        if with_rows:
-            writes.append(Append(table, Query.of_parquet(*(read.rows_file for read in with_rows))))
+        large = [read.rows_file for read in with_rows if read.rows >= ROWS_OF_A_LARGE_FILE]
+        small = [read.rows_file for read in with_rows if read.rows < ROWS_OF_A_LARGE_FILE]
+        if large:
+            writes.append(Append(table, ParquetFiles(tuple(large))))
+        if small:
+            writes.append(Append(table, Query.of_parquet(*small)))
         if alerts:
             writes.append(Append(TABLES["monitoring.alerts"], pl.concat(alerts)))
         names = [read.file.name for read in self._pending]

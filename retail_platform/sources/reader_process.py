@@ -166,14 +166,13 @@ def _write(tables: Iterator[pa.Table], output: Path) -> dict[str, Any]:
                 rows += table.num_rows
                 days += pc.min_max(table["partition_date"]).as_py().values()
             if writer is None:
-                # Nobody asks this file for a range, and row numbers do not repeat: neither is worth the time.
-                repeating = [name for name in table.column_names if name != "row_number"]
+                # As the lake keeps its own files: a large one becomes a file of the raw table as it is.
                 writer = pq.ParquetWriter(
                     output,
                     table.schema,
-                    compression="lz4",
-                    write_statistics=False,
-                    use_dictionary=repeating,
+                    compression="zstd",
+                    use_dictionary=[name for name in table.column_names if name != "row_number"],
+                    column_encoding={"row_number": "DELTA_BINARY_PACKED"},
                     store_schema=False,
                 )
                 # Entered in this order, the pool ends before the writer is closed: it must not write to a closed one.
