@@ -106,11 +106,12 @@ def clean_feed(
     raw = in_arrival_order(raw)
     frame, steps = conform(declared, raw, form, references.store_time_zones)
     frame, further_steps = complete(declared, frame, customer_key)
-    good, broken = split_by_promises(frame, _promises(declared, form, references, today))
-    good = good.select(*columns, "raw_row", "partition_date")
-    broken = broken.select(*good.columns, "reasons")
+    good, broken = split_by_promises(
+        frame, _promises(declared, form, references, today), [*columns, "raw_row", "partition_date"]
+    )
     values = [c for c in columns if c not in {*contract.grain, *_PROVENANCE}]
     if form.replaces == "store_day" and declared.date_column:
+        broken = broken.select(*good.columns, "reasons")
         days = newest_store_days(good, broken, declared.date_column, waived=waived, budget=form.reject_budget)
         judged = judge_duplicates(days.counting, contract.grain, values)
         broken = days.rejected

@@ -12,6 +12,7 @@ import polars as pl
 from retail_platform.cleaning.text import (
     has_time_of_day,
     is_decimal_form,
+    needs_trimming,
     read_as,
     store_zone,
     trimmed,
@@ -72,7 +73,8 @@ def conform(
     zone of the store is `STORE_ZONE`.
     """
     typed = [c for c in feed.columns if c.dtype != pl.String]
-    text = raw.with_columns(trimmed(pl.col(name)) for name in feed.column_names)
+    changed = raw.select(needs_trimming(pl.col(name)) for name in feed.column_names)
+    text = raw.with_columns(trimmed(pl.col(column.name)) for column in changed if column.any())
     frame = text.select(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("raw_row"),
         pl.col("file_id").alias("source_file_id"),
@@ -90,14 +92,12 @@ def conform(
         )
     if feed.date_column and form.business_date_from:
         frame = frame.with_columns(pl.col(form.business_date_from).dt.date().alias(feed.date_column))
-    return frame, _steps(feed, raw, text, form)
+    return frame, _steps(feed, changed, text, form)
 
 
-def _steps(feed: Feed, raw: pl.DataFrame, text: pl.DataFrame, form: FeedSettings) -> list[ConformingStep]:
-    changed = pl.any_horizontal(raw[name].ne_missing(text[name]) for name in feed.column_names)
-    steps = [
-        _step("trimmed blanks", "Blanks around a value were removed; a blank value counts as missing", raw, changed)
-    ]
+def _steps(feed: Feed, changed: pl.DataFrame, text: pl.DataFrame, form: FeedSettings) -> list[ConformingStep]:
+    words = "Blanks around a value were removed; a blank value counts as missing"
+    steps = [_step("trimmed blanks", words, changed, pl.any_horizontal(pl.all()))]
     whole = _columns_of_type(feed, pl.Int64())
     if whole:
         written_as_decimal = pl.any_horizontal(is_decimal_form(pl.col(c.name), form) for c in whole)

@@ -34,7 +34,9 @@ def judge_duplicates(frame: pl.DataFrame, grain: Sequence[str], values: Sequence
     as_before = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in grain)
     as_before = as_before & (pl.int_range(pl.len()) > 0)
     shared = frame.select(shared=as_before | as_before.shift(-1, fill_value=False))["shared"]
-    rivals = frame.filter(shared).with_columns(
+    places = shared.arg_true()
+    rivals = frame[places].with_columns(
+        places.alias("place"),
         _same_as(values, pl.Expr.first, [*grain, "source_file_id"]).alias("as_first_of_file"),
         pl.col("source_row_number").first().over([*grain, "source_file_id"]).alias("first_row_of_file"),
     )
@@ -51,9 +53,8 @@ def judge_duplicates(frame: pl.DataFrame, grain: Sequence[str], values: Sequence
     counts = (pl.col("source_file_id") == pl.col("kept_file_id")) & (
         pl.col("source_row_number") == pl.col("kept_row_number")
     )
-    keys = ["source_file_id", "source_row_number"]
-    out = rivals.select(keys).join(agreeing.filter(counts).select(keys), on=keys, how="anti")
-    kept = frame if out.is_empty() else frame.join(out, on=keys, how="anti", maintain_order="left")
+    out = rivals.join(agreeing.filter(counts).select("place"), on="place", how="anti")["place"]
+    kept = frame if out.is_empty() else frame.filter(pl.repeat(True, frame.height, eager=True).scatter(out, False))
     return Judged(kept, agreeing.filter(~counts), contradicting)
 
 

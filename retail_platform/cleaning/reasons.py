@@ -6,7 +6,7 @@ do not. Not here: duplicates, which are no fault of one row (`duplicates.py`).
 A promise costs one boolean expression on every row; words are made for the broken rows alone.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -30,13 +30,17 @@ class Promise:
     reason: pl.Expr
 
 
-def split_by_promises(frame: pl.DataFrame, promises: Collection[Promise]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The rows that keep every promise, and the others with all their `reasons` (a list of text, never empty)."""
+def split_by_promises(
+    frame: pl.DataFrame, promises: Collection[Promise], kept_columns: Sequence[str] | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows that keep every promise, with their `kept_columns` where these are named, and the others with all their
+    `reasons` (a list of text, never empty).
+    """
     broken = [promise.broken.fill_null(value=False) for promise in promises]
     any_broken = frame.select(pl.any_horizontal(broken).alias("broken"))["broken"]
     reasons = [pl.when(b).then(promise.reason) for b, promise in zip(broken, promises, strict=True)]
     rejected = frame.filter(any_broken).with_columns(pl.concat_list(reasons).list.drop_nulls().alias("reasons"))
-    return frame.filter(~any_broken), rejected
+    return frame.select(kept_columns or frame.columns).filter(~any_broken), rejected
 
 
 def readable(feed: Feed, form: FeedSettings) -> list[Promise]:

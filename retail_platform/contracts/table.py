@@ -13,6 +13,8 @@ from typing import Any, Literal
 import pandera.polars as pa
 import polars as pl
 
+from retail_platform.contracts.distinct import each_run_once
+
 Classification = Literal["public", "internal", "confidential", "personal"]
 CLASSIFICATIONS: tuple[Classification, ...] = ("public", "internal", "confidential", "personal")
 
@@ -249,7 +251,8 @@ def _rule_of_check(name: str, check: pa.Check) -> RowRule:
             holds, words = value.is_in(allowed), "one of " + ", ".join(map(str, allowed))
         case "str_matches":
             pattern = str(facts["pattern"])
-            holds, words = value.str.contains(pattern), f"of the form {pattern}"
+            holds = each_run_once(value, lambda text: text.str.contains(pattern), pl.Boolean())
+            words = f"of the form {pattern}"
         case _:
             raise ValueError(f"{name}: no row rule is derived from Pandera's check {check.name}; add it here")
     return RowRule(f"{name}: {check.name}", holds, f"{name} must be {words}")
