@@ -1,13 +1,10 @@
-"""Writers in several processes: nothing is lost, nothing is doubled, and a killed writer leaves no half of anything."""
+"""Writers that get into each other's way: who waits, who tries again, and when it is given up.
 
-import os
-import random
-import subprocess
-import sys
-import time
+Not here: writers in several processes, and killed ones; those are scenarios of the fault matrix (`faults/`).
+"""
+
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -16,79 +13,7 @@ from polars.testing import assert_frame_equal
 from retail_platform.lakehouse import LakeError, Lakehouse, ReplaceTable
 from retail_platform.lakehouse.fsck import fsck
 from retail_platform.lakehouse.locks import table_locks
-from retail_platform.settings import Settings
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, STOCK, TUESDAY, sales
-from retail_platform_tests.lakehouse.writer import COMMITS, ROWS
-
-WRITER = Path(__file__).with_name("writer.py")
-REPOSITORY = Path(__file__).parents[2]
-
-
-def start_writer(settings: Settings, job: str, number: int) -> subprocess.Popen[str]:
-    settings.home.mkdir(parents=True, exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, str(WRITER), str(settings.home), settings.catalog, job, str(number)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
-
-
-def line_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-@pytest.mark.parametrize("writers", [2, 4])
-def test_writers_that_begin_together_without_a_lake_lose_nothing_and_double_nothing(
-    lake: Lakehouse, writers: int
-) -> None:
-    processes = [start_writer(lake.settings, "race", number) for number in range(writers)]
-    assert [line_of(process) for process in processes] == ["ready"] * writers
-    (lake.settings.home / "go").touch()
-    outcomes = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0] * writers, [errors for _, errors in outcomes]
-    assert sum(output.count("ack") for output, _ in outcomes) == writers * (COMMITS + 1)
-
-    shared = lake.read("race.shared_slice")
-    assert shared.height == ROWS
-    assert shared["units"].n_unique() == 1
-
-    own = lake.query("SELECT day, count(*) AS rows, min(units) AS units FROM race.own_slices GROUP BY day")
-    days = {MONDAY + timedelta(days=10 * w + n): (ROWS, w) for w in range(writers) for n in range(COMMITS)}
-    assert {day: (rows, writer) for day, rows, writer in own.iter_rows()} == days
-
-    appended = lake.read("race.appended").select("store", "units").sort("store", "units")
-    assert appended.rows() == [(f"W{writer}", number) for writer in range(writers) for number in range(COMMITS)]
-    assert fsck(lake) == []
-
-
-def test_a_writer_that_is_killed_leaves_every_acknowledged_slice_whole_and_no_half_one(lake: Lakehouse) -> None:
-    chance = random.Random(20170101)  # noqa: S311
-    acknowledged: set[int] = set()
-    lake.settings.home.mkdir(parents=True)
-    (lake.settings.home / "go").touch()
-    for _ in range(5):
-        process = start_writer(lake.settings, "loop", max(acknowledged, default=-1) + 1)
-        assert line_of(process) == "ready"
-        seen = [line_of(process)]
-        time.sleep(chance.uniform(0, 0.4))
-        process.kill()
-        output, errors = process.communicate()
-        seen += output.split("\n")[:-1]
-        assert process.returncode == -9, errors
-        acknowledged |= {int(line.removeprefix("ack ")) for line in seen}
-
-    for table in ("shop.sales", "shop.stock"):
-        slices = dict(lake.query(f"SELECT min(units), count(*) FROM {table} GROUP BY day").iter_rows())
-        assert set(slices.values()) == {ROWS}
-        assert acknowledged <= set(slices)
-        assert set(slices) <= acknowledged | {max(acknowledged) + 1}
-    assert_frame_equal(lake.read("shop.sales"), lake.read("shop.stock"), check_row_order=False)
-    assert fsck(lake) == []
-    # The killed writers' locks ended with them.
-    lake.commit([ReplaceTable(SALES, sales(MONDAY, 1)), ReplaceTable(STOCK, sales(MONDAY, 1))], BY)
 
 
 def impatient(lake: Lakehouse, **changes: float) -> Lakehouse:
