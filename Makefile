@@ -18,7 +18,7 @@ ui: $(READY)
 test: $(READY) lint
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-# The whole fault matrix on both catalogs, about a quarter of an hour; it writes docs/faults.md.
+# The whole fault matrix on both catalogs, a quarter of an hour on a quiet machine; it writes docs/faults.md.
 faults: $(READY)
 	$(BIN)/python -m retail_platform_tests.faults
 
