@@ -201,7 +201,8 @@ def ingest(
     import polars as pl
 
     from retail_platform.contracts import FEEDS
-    from retail_platform.orchestration.runner import materialize, words_of_sources
+    from retail_platform.orchestration.runner import RunFailed, materialize, words_of_sources
+    from retail_platform.sources.files import of_no_feed
 
     unknown = [name for name in feeds or [] if name not in FEEDS]
     if unknown:
@@ -211,10 +212,14 @@ def ingest(
     lakehouse.prepare()
     before = {name: lakehouse.read(name, columns=["run_id"]) for name in ("raw.ingested_files", "raw.files_left_out")}
     selection = " or ".join(f'key:"{FEEDS[name].raw_table.replace(".", "/")}"' for name in feeds or FEEDS)
-    with progress("Taking in landing files") as say:
-        materialize(settings, selection, None, None, say)
-    for words in words_of_sources(settings, feeds or list(FEEDS)):
-        err.print(words, soft_wrap=True, highlight=False, markup=False)
+    complaint = ""
+    with progress("Taking in landing files", quiet=as_json) as say:
+        try:
+            materialize(settings, selection, None, None, say)
+        except RunFailed as failed:
+            # What else was taken in or left out is said all the same.
+            complaint = str(failed)
+    _warn([*of_no_feed(settings.landing), *words_of_sources(settings, feeds or list(FEEDS))])
     new = lakehouse.query(
         """
         SELECT feed, file_name, rows, status, NULL AS reason, run_id FROM raw.ingested_files
@@ -223,6 +228,8 @@ def ingest(
         """
     ).join(pl.concat(before.values()), on="run_id", how="anti")
     print_frame(new.drop("run_id"), as_json=as_json, empty="no new file in the landing zone")
+    if complaint:
+        stop(complaint)
 
 
 @app.command()
@@ -238,6 +245,7 @@ def run(
     """
     from retail_platform.orchestration.runner import bring_up_to_date, materialize
     from retail_platform.orchestration.summary import forecast_report
+    from retail_platform.sources.files import of_no_feed
 
     settings = prepared_settings()
     if partition and not select:
@@ -247,6 +255,7 @@ def run(
             days, shard = _days_or_shard(partition)
             steps = materialize(settings, select, days, shard, say)
         else:
+            _warn(of_no_feed(settings.landing))
             steps = bring_up_to_date(settings, lakehouse_of(settings), say)
             if len(steps) > 1:
                 forecast_report(lakehouse_of(settings))
@@ -415,6 +424,11 @@ def _at(at: str | None) -> int | datetime | None:
         return datetime.fromisoformat(at)
     except ValueError:
         stop(f"{at} is neither the number of a snapshot nor a time such as 2017-03-01T12:00")
+
+
+def _warn(words: Sequence[str]) -> None:
+    for sentence in words:
+        err.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
 def _days_or_shard(partition: str | None) -> tuple[tuple[date, date] | None, str | None]:

@@ -75,7 +75,7 @@ def _settings() -> list[Finding]:
         return [Finding("settings", fine=False, found=str(configuration_file()), remedy=str(error))]
     place = configuration_file()
     found = str(place) if place.is_file() else "defaults"
-    findings = [Finding("settings", fine=True, found=found), _writable(settings.home)]
+    findings = [Finding("settings", fine=True, found=found), _writable(settings.home), *_landing_zone(settings)]
     if settings.on_object_storage:
         findings.append(_object_storage(settings))
     if settings.catalog == "sqlite" and not settings.catalog_file.is_file():
@@ -86,6 +86,15 @@ def _settings() -> list[Finding]:
             Finding("lake", fine=True, found=f"none yet at {settings.home}", remedy=remedy),
         ]
     return [*findings, *_sources(settings), _lake()]
+
+
+def _landing_zone(settings: "Settings") -> list[Finding]:
+    from retail_platform.sources.files import of_no_feed
+
+    return [
+        Finding("landing zone", fine=False, found=words, remedy="move it into the folder of its feed, or away")
+        for words in of_no_feed(settings.landing)
+    ]
 
 
 def _sources(settings: "Settings") -> list[Finding]:

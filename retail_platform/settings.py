@@ -653,6 +653,10 @@ def _is_list(path: list[str]) -> bool:
     return path in (["forecast", "horizon_blocks"], ["forecast", "excluded_categories"])
 
 
+_GROUPS = ("dict_type", "model_type", "model_attributes_type")
+"""Pydantic's errors where a group of settings was expected."""
+
+
 def _explain(invalid: ValidationError, variables: dict[str, str], place: Path) -> str:
     lines = []
     for error in invalid.errors():
@@ -669,7 +673,8 @@ def _explain(invalid: ValidationError, variables: dict[str, str], place: Path) -
         if error["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown setting {'.'.join(path)}{_suggestion(path)}")
         else:
-            lines.append(f"{where}: {'.'.join(path)}: {error['msg']}")
+            problem = "is a group of settings, not one value" if error["type"] in _GROUPS else error["msg"]
+            lines.append(f"{where}: {'.'.join(path)}: {problem.removeprefix('Value error, ')}")
     return "; ".join(lines)
 
 

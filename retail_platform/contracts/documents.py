@@ -49,7 +49,8 @@ Each feed has a folder of its own in the landing zone, by default `.retail/landi
   still changes is left, and asked for again. Better still, give a file its final name only when it is complete: write
   it as `.sales.csv` (names that begin with a dot are passed over) and rename it.
 - Symbolic links, pipes and files with other endings are not taken in. Every file that was left out stands in
-  `raw.files_left_out` with the reason; `retail-platform ingest` lists them.
+  `raw.files_left_out` with the reason; `retail-platform ingest` lists them, and says what lies beside the folders of
+  the feeds.
 
 ## How files are written
 

@@ -10,8 +10,11 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO, cast
+
+from retail_platform.contracts import FEEDS
 
 FORMATS = {
     ".csv": ("csv", False),
@@ -115,6 +118,18 @@ def discover(landing: Path, feed: str) -> tuple[list[LandingFile], list[IgnoredF
         else:
             found.append(_landing_file(feed, path, name, facts))
     return found, ignored
+
+
+def of_no_feed(landing: Path) -> list[str]:
+    """What lies in the landing zone beside the folders of the feeds, where nobody takes it in: in words."""
+    strays = sorted(path for path in landing.iterdir() if path.name not in FEEDS) if landing.is_dir() else []
+    words = []
+    for path in strays:
+        if not path.name.startswith("."):
+            close = get_close_matches(path.stem, FEEDS, n=1, cutoff=0.4)
+            hint = f"; did you mean {close[0]}/?" if close else f"; they are {', '.join(FEEDS)}"
+            words.append(f"{path} is taken in by nobody: it lies in no folder of a feed{hint}")
+    return words
 
 
 def settled(before: Sequence[LandingFile], now: Sequence[LandingFile]) -> list[LandingFile]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -172,14 +173,25 @@ def test_ingest_names_what_it_took_in_and_nothing_the_second_time(shell: Shell, 
     assert "no new file in the landing zone" in output
 
 
-def test_ingest_names_a_broken_file(shell: Shell, new_retailer: Retailer) -> None:
+def test_ingest_names_a_broken_file_a_folder_of_no_feed_and_what_became_of_the_others(
+    shell: Shell, new_retailer: Retailer
+) -> None:
     new_retailer.land("items", "good.csv", [{"item_id": "MILK"}])
     broken = new_retailer.settings.landing / "items" / "broken.csv"
     broken.write_text("sku\nMILK\n", encoding="utf-8")
-    sentence = shell.use(new_retailer).refused("ingest", "items")
-    for words in ("raw.items", "broken.csv", "item_id", "sku"):
-        assert words in sentence
+    shutil.copy(new_retailer.settings.landing / "items" / "good.csv", broken.with_name("twice.csv"))
+    (new_retailer.settings.landing / "sales").mkdir()
+    code, output, errors = shell.use(new_retailer)("ingest", "items", "--json")
+    assert code == 1
+    for words in ("raw.items", "broken.csv", "item_id", "sku", "landing/sales is taken in by nobody", "pos_sales/?"):
+        assert words in errors
+    assert [(row["file_name"], row["status"]) for row in json.loads(output)] == [
+        ("broken.csv", "refused"),
+        ("good.csv", "ingested"),
+        ("twice.csv", "repeated"),
+    ]
     assert new_retailer.lake.read("raw.items").height == 1
+    assert {finding.what for finding in examine() if not finding.fine} == {"landing zone"}
 
 
 def test_simulated_files_land_in_the_home(shell: Shell) -> None:

@@ -106,7 +106,8 @@ def test_every_mistake_is_named_at_once_with_its_place_and_a_suggestion(tmp_path
         ),
         ({"RETAIL_DRIFT__SHARE_OF_COLUMNS": "1.5"}, "drift.share_of_columns: "),
         ({"RETAIL_START_DATE": "yesterday"}, "start_date: "),
-        ({"RETAIL_FORECAST": "3"}, "the variable RETAIL_FORECAST: forecast: "),
+        ({"RETAIL_FORECAST": "3"}, "the variable RETAIL_FORECAST: forecast: is a group of settings, not one value"),
+        ({"RETAIL_FEEDS__SALES__DECIMAL": ","}, "the variable RETAIL_FEEDS__SALES__DECIMAL: feeds: unknown feed sales"),
         ({"RETAIL_FORECAST": "3", "RETAIL_FORECAST__TREES": "3"}, "forecast is given as one value"),
     ],
 )
