@@ -7,7 +7,7 @@ Heavy libraries are imported inside the commands that need them, so that `--help
 import errno
 import json
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -201,7 +201,7 @@ def ingest(
     import polars as pl
 
     from retail_platform.contracts import FEEDS
-    from retail_platform.orchestration.runner import RunFailed, materialize, words_of_sources
+    from retail_platform.orchestration.runner import RunFailed, materialize, words_of_intake
     from retail_platform.sources.files import of_no_feed
 
     unknown = [name for name in feeds or [] if name not in FEEDS]
@@ -210,7 +210,9 @@ def ingest(
     settings = prepared_settings()
     lakehouse = lakehouse_of(settings)
     lakehouse.prepare()
-    before = {name: lakehouse.read(name, columns=["run_id"]) for name in ("raw.ingested_files", "raw.files_left_out")}
+    noted = ("raw.ingested_files", "raw.files_left_out", "monitoring.alerts")
+    before = pl.concat(lakehouse.read(name, columns=["run_id"]) for name in noted)
+    began = datetime.now(UTC)
     selection = " or ".join(f'key:"{FEEDS[name].raw_table.replace(".", "/")}"' for name in feeds or FEEDS)
     complaint = ""
     with progress("Taking in landing files", quiet=as_json) as say:
@@ -219,14 +221,17 @@ def ingest(
         except RunFailed as failed:
             # What else was taken in or left out is said all the same.
             complaint = str(failed)
-    _warn([*of_no_feed(settings.landing), *words_of_sources(settings, feeds or list(FEEDS))])
+    _warn([*of_no_feed(settings.landing), *words_of_intake(settings, feeds or list(FEEDS), began)])
+    if complaint:
+        alerts = lakehouse.read("monitoring.alerts", columns=["message", "run_id"])
+        _warn(alerts.join(before, on="run_id", how="anti")["message"].to_list())
     new = lakehouse.query(
         """
         SELECT feed, file_name, rows, status, NULL AS reason, run_id FROM raw.ingested_files
         UNION ALL SELECT feed, file_name, NULL, outcome, reason, run_id FROM raw.files_left_out
         ORDER BY ALL
         """
-    ).join(pl.concat(before.values()), on="run_id", how="anti")
+    ).join(before, on="run_id", how="anti")
     print_frame(new.drop("run_id"), as_json=as_json, empty="no new file in the landing zone")
     if complaint:
         stop(complaint)

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from retail_platform.lakehouse import ddl
-from retail_platform.lakehouse.connection import LakeError, NoLakeError, open_lake, psycopg_module
+from retail_platform.lakehouse.connection import LakeError, NoLakeError, open_lake, psycopg_module, unreachable
 from retail_platform.lakehouse.durability import sync_files
 from retail_platform.settings import Settings
 
@@ -169,7 +169,7 @@ def _postgres(settings: Settings) -> Any:
     try:
         return psycopg.connect(settings.catalog, options="-c TimeZone=UTC")
     except psycopg.OperationalError as error:
-        raise LakeError(f"the lake's catalog cannot be opened: {error}") from error
+        raise unreachable(error) from error
 
 
 def _tables_of_postgres(connection: Any) -> list[str]:

@@ -402,7 +402,15 @@ def _cannot_open(message: str, settings: Settings, at: int | None) -> LakeError:
             f"the lake's catalog {settings.catalog_file} cannot be opened: {message}; whoever reads it must be able "
             "to write to its folder, where SQLite keeps a log beside it, and to open a few more files"
         )
-    return LakeError(f"the lake's catalog cannot be opened: {message}")
+    return unreachable(message)
+
+
+def unreachable(error: object) -> LakeError:
+    """The catalog does not answer, for the reason in `error`, in one line."""
+    return LakeError(
+        f"the lake's catalog cannot be opened: {' '.join(str(error).split())}; look whether its server runs and "
+        "whether the setting `catalog` is right"
+    )
 
 
 def _no_lake(settings: Settings) -> NoLakeError:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from retail_platform.lakehouse.connection import LakeError, psycopg_module
+from retail_platform.lakehouse.connection import LakeError, psycopg_module, unreachable
 from retail_platform.settings import Settings
 
 MAINTENANCE = "maintenance"
@@ -80,7 +80,7 @@ def _advisory_locks(settings: Settings, names: Sequence[str], held: ExitStack) -
         # Closing it gives the locks back, and cannot fail where the server has gone away after the commit.
         connection = held.enter_context(closing(psycopg.connect(settings.catalog, autocommit=True)))
     except psycopg.OperationalError as error:
-        raise LakeError(f"the lake's catalog cannot be opened: {error}") from error
+        raise unreachable(error) from error
     for name in names:
         try:
             connection.execute(f"SET lock_timeout = '{int(settings.lake.lock_timeout_seconds * 1000)}ms'")

@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from itertools import groupby
 from pathlib import Path
 from time import monotonic
+from typing import Any
 from uuid import uuid4
 
 import dagster as dg
@@ -159,18 +160,22 @@ def materialize(
         return _run_by_partition(definitions, instance, selection, keys, progress)
 
 
-def words_of_sources(settings: Settings, feeds: Sequence[str]) -> list[str]:
-    """What became of each configured source of the feeds when their raw tables were last made."""
+def words_of_intake(settings: Settings, feeds: Sequence[str], since: datetime) -> list[str]:
+    """What the raw tables of the feeds that were made since then have to say: how the columns of their files differ
+    from those before, and what became of each configured source."""
     words: list[str] = []
     with instance_of(settings) as instance:
         for feed in feeds:
-            if settings.sources_of(feed):
-                event = instance.get_latest_materialization_event(dg.AssetKey(FEEDS[feed].raw_table.split(".")))
-                made = event.asset_materialization if event else None
-                said = made.metadata.get("sources") if made else None
-                if isinstance(said, dg.JsonMetadataValue) and isinstance(said.data, list):
-                    words += map(str, said.data)
+            event = instance.get_latest_materialization_event(dg.AssetKey(FEEDS[feed].raw_table.split(".")))
+            if event and event.asset_materialization and event.timestamp >= since.timestamp():
+                facts = event.asset_materialization.metadata
+                words += [f"{feed}/{note}" for note in _list(facts.get("notes"))]
+                words += _list(facts.get("sources"))
     return words
+
+
+def _list(said: dg.MetadataValue[Any] | None) -> list[str]:
+    return list(map(str, said.data)) if isinstance(said, dg.JsonMetadataValue) and isinstance(said.data, list) else []
 
 
 def _run_by_partition(

@@ -166,11 +166,21 @@ def test_ingest_names_what_it_took_in_and_nothing_the_second_time(shell: Shell, 
     rows = [{"item_id": "MILK"}, {"item_id": "SOUP"}]
     new_retailer.land("items", "items.csv", rows)
     code, output, errors = shell.use(new_retailer)("ingest", "items")
-    assert code == 0, errors
+    assert (code, errors) == (0, "")
     assert "items.csv" in output
     code, output, _ = shell("ingest", "items")
     assert code == 0
     assert "no new file in the landing zone" in output
+
+
+def test_ingest_says_how_the_columns_of_a_file_differ(shell: Shell, new_retailer: Retailer) -> None:
+    new_retailer.land("items", "a.csv", [{"item_id": "MILK", "item_name": "Milk"}])
+    renamed = new_retailer.settings.landing / "items" / "b.csv"
+    renamed.write_text("item_id,name\nSOUP,Soup\n", encoding="utf-8")
+    code, _, errors = shell.use(new_retailer)("ingest", "items")
+    assert code == 0
+    assert "items/b.csv: column item_name, which a.csv had, is gone" in errors
+    assert "[feeds.items.columns]" in errors
 
 
 def test_ingest_names_a_broken_file_a_folder_of_no_feed_and_what_became_of_the_others(

@@ -12,7 +12,7 @@ from retail_platform.doctor import _sources
 from retail_platform.orchestration import sensors
 from retail_platform.orchestration.assets.sources import source_specs
 from retail_platform.orchestration.extraction import bring_in
-from retail_platform.orchestration.runner import materialize, words_of_sources
+from retail_platform.orchestration.runner import materialize, words_of_intake
 from retail_platform.settings import FredSource, OpenMeteoSource
 from retail_platform_tests.misbehaving_server import Answer, Asked, MisbehavingServer, misbehaving_server
 from retail_platform_tests.orchestration.test_orchestration_sensors import Ticks, selected
@@ -91,9 +91,12 @@ def test_a_run_goes_on_with_the_last_data_while_a_service_is_down_and_says_that_
 
 def test_the_command_line_hears_what_became_of_each_source(retailer: Retailer) -> None:
     retailer.lake.prepare()
-    assert words_of_sources(retailer.settings, ["weather"]) == []
+    began = datetime.now(UTC)
+    assert words_of_intake(retailer.settings, ["weather"], began) == []
     materialize(retailer.settings, 'key:"raw/weather"', None, None, lambda _: None)
-    assert words_of_sources(retailer.settings, ["weather", "items"]) == ["source weather: 2 new rows in 1 files"]
+    said = ["source weather: 2 new rows in 1 files"]
+    assert words_of_intake(retailer.settings, ["weather", "items"], began) == said
+    assert words_of_intake(retailer.settings, ["weather", "items"], datetime.now(UTC)) == []
 
 
 def test_revisions_are_kept_side_by_side_by_the_day_they_were_published(
