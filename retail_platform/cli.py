@@ -276,7 +276,7 @@ def backtest(as_json: Json = False) -> None:
     from retail_platform.orchestration.runner import materialize
 
     settings = prepared_settings()
-    with progress("Backtesting") as say:
+    with progress("Backtesting", quiet=as_json) as say:
         selection = 'key:"model/backtest_forecasts" or key:"model/backtest_metrics"'
         materialize(settings, selection, None, None, say)
     print_frame(_accuracy(settings), as_json=as_json, empty="the panel is too short for a backtest")

@@ -604,6 +604,11 @@ def load_settings(environment: dict[str, str] | None = None, directory: Path | N
     in_file = [name for name in _S3_CREDENTIALS if name in values]
     if in_file:
         raise SettingsError(f"{place}: {', '.join(in_file)} belong into the environment, never into a file")
+    if re.search(r"://[^/]*:[^/]*@|[?&]password=", str(values.get("catalog", ""))):
+        raise SettingsError(
+            f"{place}: the password of the catalog belongs into the environment, never into a file: give the address "
+            "as RETAIL_CATALOG, or leave the password out of it here and set PGPASSWORD"
+        )
     for variable, text in variables.items():
         _put(values, variable, text)
     for name, variable in _S3_CREDENTIALS.items():

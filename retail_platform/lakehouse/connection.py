@@ -373,11 +373,11 @@ def _postgres_catalog(connection: duckdb.DuckDBPyConnection, settings: Settings)
             "with special characters of the password percent-encoded"
         ) from None
     password = address.pop("password", None)
-    options = []
-    if password is not None:
-        connection.execute(f"CREATE SECRET catalog_password (TYPE postgres, PASSWORD {text(str(password))})")
-        options = ["META_SECRET 'catalog_password'"]
-    return f"postgres:{psycopg.conninfo.make_conninfo(**address)}", options
+    given = "" if password is None else f", PASSWORD {text(str(password))}"
+    # Also where there is none, and PGPASSWORD or a password file may have it: DuckDB would look for one among secrets
+    # on disk, which are switched off, and fail.
+    connection.execute(f"CREATE SECRET catalog_password (TYPE postgres{given})")
+    return f"postgres:{psycopg.conninfo.make_conninfo(**address)}", ["META_SECRET 'catalog_password'"]
 
 
 def _cannot_open(message: str, settings: Settings, at: int | None) -> LakeError:

@@ -1,6 +1,7 @@
 """What is peculiar to a catalog in PostgreSQL."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -31,6 +32,18 @@ def test_a_catalog_that_cannot_be_reached_is_named_without_its_password(
         actions[action]()
     assert PASSWORD not in texts_of(refused.value)
     assert PASSWORD.split("/")[0] not in texts_of(refused.value)
+
+
+def test_the_password_may_come_from_the_environment_of_the_driver(
+    postgres_server: PostgresServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = postgres_server.new_database("without_a_password")
+    given = f":{urlsplit(address).password}@"
+    assert given in address
+    lake = Lakehouse(settings.model_copy(update={"catalog": address.replace(given, "@")}))
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+    assert lake.read("shop.sales").height == 1
 
 
 def test_an_address_that_cannot_be_read_is_refused_without_repeating_it(settings: Settings) -> None:

@@ -125,6 +125,17 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
         load_settings({}, tmp_path)
 
 
+@pytest.mark.parametrize("address", ["postgresql://u:h1dden@db/lake", "postgresql://db/lake?user=u&password=h1dden"])
+def test_the_password_of_the_catalog_is_taken_from_the_environment_only(tmp_path: Path, address: str) -> None:
+    assert load_settings({"RETAIL_CATALOG": address}, tmp_path).catalog == address
+    write(tmp_path / "retail.toml", f'catalog = "{address}"')
+    with pytest.raises(SettingsError, match="give the address as RETAIL_CATALOG") as refused:
+        load_settings({}, tmp_path)
+    assert "h1dden" not in str(refused.value)
+    write(tmp_path / "retail.toml", 'catalog = "postgresql://u@db:5432/lake"')
+    assert load_settings({}, tmp_path).catalog == "postgresql://u@db:5432/lake"
+
+
 def test_a_refused_setting_does_not_show_a_secret(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as refused:
         load_settings({"RETAIL_CATALOG": "mysql://user:secret@host/x", "RETAIL_CUSTOMER_KEY": "secret"}, tmp_path)
