@@ -238,6 +238,23 @@ class ForecastSettings(_Settings):
         return blocks
 
 
+class ChampionSettings(_Settings):
+    """When a challenger takes the champion's place."""
+
+    standard_errors: float = Field(
+        default=2.0, ge=0, description="A challenger's WAPE must be lower by more than so many standard errors"
+    )
+    guarded: tuple[Literal["horizon", "department", "store"], ...] = Field(
+        default=("horizon", "department"), description="No segment of these kinds may get worse than tolerated"
+    )
+    segment_tolerance: float = Field(
+        default=0.05, ge=0, description="Share of its WAPE by which a guarded segment may get worse"
+    )
+    bias_tolerance: float = Field(
+        default=0.02, ge=0, description="Share of the units by which the size of the bias may grow"
+    )
+
+
 class ReplenishmentSettings(_Settings):
     """How much stock is wanted, where the item master does not say otherwise."""
 
@@ -455,6 +472,7 @@ class Settings(_Settings):
     intake: IntakeSettings = IntakeSettings()
     lake: LakeSettings = LakeSettings()
     forecast: ForecastSettings = ForecastSettings()
+    champion: ChampionSettings = ChampionSettings()
     replenishment: ReplenishmentSettings = ReplenishmentSettings()
     drift: DriftSettings = DriftSettings()
 
@@ -650,7 +668,7 @@ def _path_of(variable: str) -> list[str]:
 
 
 def _is_list(path: list[str]) -> bool:
-    return path in (["forecast", "horizon_blocks"], ["forecast", "excluded_categories"])
+    return path in (["forecast", "horizon_blocks"], ["forecast", "excluded_categories"], ["champion", "guarded"])
 
 
 def _explain(invalid: ValidationError, variables: dict[str, str], place: Path) -> str:

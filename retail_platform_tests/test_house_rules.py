@@ -31,6 +31,7 @@ FLOW = (
     "doctor",
     "terminal",
     "cli_lake",
+    "cli_models",
     "cli_quarantine",
     "cli",
 )

@@ -4,6 +4,7 @@ Here: the rolling origins, the forecasts of every model with quantiles, and thei
 formulas (`forecasting/metrics.py`) and the decision that follows (`forecasting/training.py`).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -72,9 +73,14 @@ def plan_folds(demand: pl.DataFrame, settings: ForecastSettings) -> tuple[Fold, 
 
 
 def run_backtest(
-    demand: pl.DataFrame, history: pl.DataFrame, settings: ForecastSettings, progress: Progress = silent
+    demand: pl.DataFrame,
+    history: pl.DataFrame,
+    settings: ForecastSettings,
+    progress: Progress = silent,
+    *,
+    models: Collection[str] = tuple(MODELS),
 ) -> Backtest:
-    """Forecast from every fold's cutoff with every model, trained anew on what was known then.
+    """Forecast from every fold's cutoff with every model of `models`, trained anew on what was known then.
 
     The quantiles of a fold are learned from the errors of the folds before it, whose targets all lie at or before its
     cutoff. `units` is null, and the day not scored, where the item was out of stock or not listed.
@@ -88,7 +94,9 @@ def run_backtest(
     for number, fold in enumerate(folds, start=1):
         progress(f"fold {number} of {len(folds)}: forecasting {settings.horizon_days} days after {fold.cutoff}")
         past = pl.concat(errors) if errors else None
-        mean = _means(demand, history, fold.cutoff, settings, progress).join(truth, on=[*SERIES, "date"], how="left")
+        mean = _means(demand, history, fold.cutoff, settings, progress, models).join(
+            truth, on=[*SERIES, "date"], how="left"
+        )
         errors.append(mean.select("model", "cutoff", "horizon", "mean", "units"))
         if fold.scored:
             forecast = pl.concat(
@@ -124,14 +132,20 @@ def backtest_tables(
 
 
 def _means(
-    demand: pl.DataFrame, history: pl.DataFrame, cutoff: date, settings: ForecastSettings, progress: Progress
+    demand: pl.DataFrame,
+    history: pl.DataFrame,
+    cutoff: date,
+    settings: ForecastSettings,
+    progress: Progress,
+    models: Collection[str],
 ) -> pl.DataFrame:
-    """Mean forecasts of every model from one cutoff."""
+    """Mean forecasts of these models from one cutoff."""
     return pl.concat(
         fit(demand, history, cutoff, settings, progress)
         .predict_mean(demand, history, cutoff)
         .with_columns(model=pl.lit(name), cutoff=pl.lit(cutoff))
         for name, fit in MODELS.items()
+        if name in models
     )
 
 

@@ -159,6 +159,14 @@ def materialize(
         return _run_by_partition(definitions, instance, selection, keys, progress)
 
 
+def note_decision(settings: Settings, words: str) -> None:
+    """Tell Dagster that a person decided which model is in force: the daemon then forecasts with it."""
+    with instance_of(settings) as instance:
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(["model", "decisions"], description=words, metadata={"decision": words})
+        )
+
+
 def words_of_sources(settings: Settings, feeds: Sequence[str]) -> list[str]:
     """What became of each configured source of the feeds when their raw tables were last made."""
     words: list[str] = []
