@@ -269,6 +269,20 @@ def backtest(as_json: Json = False) -> None:
     print_frame(_accuracy(settings), as_json=as_json, empty="the panel is too short for a backtest")
 
 
+@app.command()
+def explore() -> None:
+    """One HTML page on the shape of demand: patterns, seasons, effects of price and promotions, stock-outs, movers.
+
+    Example: retail-platform explore
+    """
+    from retail_platform.orchestration.exploration import explore as write_page
+
+    lakehouse = lakehouse_of(current_settings())
+    with progress("Looking at demand"):
+        page = write_page(lakehouse)
+    out.print(f"Page: {page}", soft_wrap=True)
+
+
 @forecast_app.command("show")
 def forecast_show(
     store: Annotated[str | None, typer.Option(help="Store; the largest series where none is named.")] = None,
