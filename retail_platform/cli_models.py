@@ -36,11 +36,12 @@ def models_list(as_json: Json = False) -> None:
 
 @models_app.command("show")
 def models_show(version: Version) -> None:
-    """The manifest of a version, after its files were checked against it, with its stages and decisions.
+    """The manifest of a version, after its files were checked against it, its card, its stages and decisions.
 
     Example: retail-platform models show 2017-12-31-all-1a2b3c4d
     """
     from retail_platform.lakehouse.model_store import load_model
+    from retail_platform.orchestration.cards import card_of
 
     settings = current_settings()
     _, manifest = load_model(settings.models, version)
@@ -56,7 +57,8 @@ def models_show(version: Version) -> None:
         "ORDER BY decided_at, opponent, segment, metric",
         [version],
     )
-    shown = {**manifest, "stages": stages.to_dicts(), "decisions": decisions.to_dicts()}
+    card = card_of(settings, version)
+    shown = {**manifest, "card": card and str(card), "stages": stages.to_dicts(), "decisions": decisions.to_dicts()}
     out.print_json(json.dumps(shown, default=str))
 
 
@@ -67,13 +69,15 @@ def models_promote(version: Version, why: Why, as_json: Json = False) -> None:
     Example: retail-platform models promote 2017-12-31-all-1a2b3c4d --why "the new stores need it"
     """
     from retail_platform.governance.audit import person_at_work
+    from retail_platform.orchestration.cards import show_card
     from retail_platform.orchestration.runner import note_decision
     from retail_platform.orchestration.succession import promote
 
     lakehouse = _ready_lake()
-    replaced = promote(lakehouse, version, who=person_at_work(lakehouse.settings), why=_said(why))
+    now, replaced = promote(lakehouse, version, who=person_at_work(lakehouse.settings), why=_said(why))
     note_decision(lakehouse.settings, f"{version} promoted by hand")
-    _show_change(version, replaced.get("model_version"), as_json=as_json)
+    show_card(lakehouse.settings, version, now["shard"])
+    _show_change(version, replaced["model_version"] if replaced else None, as_json=as_json)
 
 
 @models_app.command("rollback")
@@ -87,12 +91,14 @@ def models_rollback(
     Example: retail-platform models rollback --why "the weekend was forecast far too high"
     """
     from retail_platform.governance.audit import person_at_work
+    from retail_platform.orchestration.cards import show_card
     from retail_platform.orchestration.runner import note_decision
     from retail_platform.orchestration.succession import rollback
 
     lakehouse = _ready_lake()
     now, before = rollback(lakehouse, shard=shard, who=person_at_work(lakehouse.settings), why=_said(why))
     note_decision(lakehouse.settings, f"rolled back to {now['model_version']} by hand")
+    show_card(lakehouse.settings, now["model_version"], now["shard"])
     _show_change(now["model_version"], before["model_version"], as_json=as_json)
 
 

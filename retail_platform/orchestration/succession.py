@@ -232,8 +232,8 @@ def judge(
     return Judgement("challenge", promoted, reason, figures, champion, leaving)
 
 
-def promote(lakehouse: Lakehouse, version: str, *, who: str, why: str) -> Row:
-    """Put a version in force by hand; the registry's row of the version that it replaces, or nothing there.
+def promote(lakehouse: Lakehouse, version: str, *, who: str, why: str) -> tuple[Row, Row | None]:
+    """Put a version in force by hand; the registry's rows of it and of the one that it replaces, if there is one.
 
     Raises `SuccessionError` where the version is not known, is in force, does not beat seasonal naive, or cannot
     forecast this panel; `LakeError` where its folder is damaged.
@@ -245,7 +245,7 @@ def promote(lakehouse: Lakehouse, version: str, *, who: str, why: str) -> Row:
             raise SuccessionError(f"{version} is in force already")
         _refuse_unfit(lakehouse.settings, chosen)
         _put_in_force(lakehouse, chosen, champion, action="promote", who=who, why=why)
-    return champion or {}
+    return chosen, champion
 
 
 def rollback(lakehouse: Lakehouse, *, shard: str | None, who: str, why: str) -> tuple[Row, Row]:

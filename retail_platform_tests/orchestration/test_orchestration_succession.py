@@ -259,8 +259,27 @@ def stale(retailer: Retailer) -> list[str]:
     return [key.to_user_string() for key in keys]
 
 
+def test_the_card_of_the_version_in_force_lies_in_its_folder_and_in_the_reports(
+    models: SmallModels, shell: Shell
+) -> None:
+    first, second = models.trained
+    shell.monkeypatch.setenv("RETAIL_HOME", str(models.settings.home))
+    shell.monkeypatch.setenv("RETAIL_FORECAST__HORIZON_DAYS", "7")
+    report = models.settings.reports / "model_card.html"
+    assert f"Model {second}" in report.read_text(encoding="utf-8")
+    assert shell("models", "rollback", "--why", PERSON["why"])[0] == 0
+    assert f"Model {first}" in report.read_text(encoding="utf-8")
+    shown = json.loads(shell("models", "show", first)[1])
+    assert shown["card"] == str(models.settings.models / first / "card.html")
+    assert [row["stage"] for row in shown["stages"]] == ["champion", "retired", "champion"]
+    assert {row["action"] for row in shown["decisions"]} == {"first", "rollback"}
+
+
 def test_the_page_of_the_registry_says_what_was_decided_and_by_which_figures(finished: Retailer) -> None:
     facts = finished.metadata("model.registry")
+    assert facts["card"].startswith(f"# Model {facts['model_version']}\n")
+    assert str(facts["card_page"]).endswith(f"{facts['model_version']}/card.html")
+    assert (finished.settings.reports / "model_card.html").is_file()
     assert facts["promoted"]
     assert "beats seasonal naive" in facts["decision"]
     assert "department DAIRY" in facts["figures"]

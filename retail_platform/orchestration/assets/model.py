@@ -16,6 +16,7 @@ from retail_platform.contracts import TABLES
 from retail_platform.lakehouse import Commit, Lakehouse
 from retail_platform.orchestration.assets.features import forecast_version
 from retail_platform.orchestration.automation import retrain
+from retail_platform.orchestration.cards import HTML, MARKDOWN, card_files, show_card
 from retail_platform.orchestration.io_manager import commit_metadata
 from retail_platform.orchestration.partitions import shard_of_run, shards
 from retail_platform.orchestration.pictures import png
@@ -103,6 +104,8 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "model_version": made.version,
                 "verdict": made.gate.text,
                 "folder": dg.MetadataValue.path(settings.models / made.version),
+                "card_page": dg.MetadataValue.path(settings.models / made.version / HTML),
+                "card": dg.MetadataValue.md((settings.models / made.version / MARKDOWN).read_text(encoding="utf-8")),
                 "manifest_sha256": made.manifest_sha256,
                 **decision,
                 **commit_metadata(made.commit),
@@ -149,14 +152,18 @@ def train_version(lakehouse: Lakehouse, shard: str, *, run_id: str, progress: "P
         lake_snapshot=snapshot,
         run_id=run_id,
     )
-    sha256 = save_model(settings.models, version, model.files(), manifest)
+    evidence = Evidence(demand, history, errors, metrics)
+    files = {**model.files(), **card_files(lakehouse, model, evidence, manifest, gate)}
+    sha256 = save_model(settings.models, version, files, manifest)
     judgement, commit = decide(
         lakehouse,
         Candidate(version, shard, manifest["recipe"], gate, model.trained_until, sha256, snapshot),
-        Evidence(demand, history, errors, metrics),
+        evidence,
         run_id=run_id,
         progress=progress,
     )
+    if judgement.promoted:
+        show_card(settings, version, shard)
     return TrainedVersion(version, sha256, gate, judgement, commit)
 
 
