@@ -1,18 +1,21 @@
 """Models on a small panel in a lake of their own: trained, judged and put in force without a run of Dagster."""
 
+import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
 from retail_platform.contracts import TABLES
 from retail_platform.features.history import build_history
 from retail_platform.forecasting.backtest import Backtest, backtest_tables, run_backtest
 from retail_platform.lakehouse import Append, Lakehouse, Provenance, ReplaceTable
 from retail_platform.orchestration.assets.model import TrainedVersion, train_version
-from retail_platform.settings import ForecastSettings, Settings
+from retail_platform.settings import ForecastSettings, LakeSettings, Settings
 from retail_platform_tests.panels import seasonal_panel
 
 STRONG = ForecastSettings(
@@ -36,7 +39,7 @@ class SmallModels:
     settings: Settings
     trained: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def lake(self) -> Lakehouse:
         return Lakehouse(self.settings)
 
@@ -65,3 +68,24 @@ class SmallModels:
         assert made is not None
         self.trained.append(made.version)
         return made
+
+
+@pytest.fixture(scope="session")
+def two_champions(tmp_path_factory: pytest.TempPathFactory) -> SmallModels:
+    """A lake in which a second version of one recipe has taken the place of the first. Tests only read it."""
+    lake = LakeSettings(memory_limit="1GB")
+    models = SmallModels(
+        Settings(home=tmp_path_factory.mktemp("models") / "home", forecast=STRONG, lake=lake)
+    ).prepare()
+    models.train()
+    models.train()
+    return models
+
+
+@pytest.fixture
+def models(two_champions: SmallModels, tmp_path: Path) -> SmallModels:
+    """A copy of it that a test may change."""
+    shutil.copytree(two_champions.settings.home, tmp_path / "home")
+    return SmallModels(
+        two_champions.settings.model_copy(update={"home": tmp_path / "home"}), list(two_champions.trained)
+    )

@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -13,21 +12,9 @@ from retail_platform.lakehouse.maintenance import maintain
 from retail_platform.lakehouse.model_store import load_model
 from retail_platform.orchestration import reproduction
 from retail_platform.orchestration.reproduction import NotReproducible, Reproduction, reproduce
-from retail_platform.settings import Settings
 from retail_platform_tests.shell import Shell
 from retail_platform_tests.simulated_retailer import Retailer
 from retail_platform_tests.small_models import BY, PANEL, STRONG, SmallModels
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> SmallModels:
-    """Two versions; since the second was trained, the panel has been rewritten with other units."""
-    models = SmallModels(Settings(home=tmp_path_factory.mktemp("models") / "home", forecast=STRONG)).prepare()
-    models.train()
-    models.train()
-    changed = PANEL.with_columns(pl.col("units") + 1)
-    models.lake.commit([ReplaceTable(TABLES["features.demand"], changed)], BY)
-    return models
 
 
 def again(models: SmallModels, version: str) -> Reproduction:
@@ -35,6 +22,8 @@ def again(models: SmallModels, version: str) -> Reproduction:
 
 
 def test_a_version_is_reproduced_to_the_last_bit_from_the_lake_as_it_was(models: SmallModels) -> None:
+    changed = PANEL.with_columns(pl.col("units") + 1)
+    models.lake.commit([ReplaceTable(TABLES["features.demand"], changed)], BY)
     done = again(models, models.trained[0])
     assert done.equal
     assert (done.largest_difference, done.differing_files, done.circumstances) == (0.0, (), ())
@@ -49,9 +38,9 @@ def test_the_retailers_model_is_reproduced_by_command(finished: Retailer, shell:
 
 
 def test_what_differs_is_said_with_what_has_changed_since(
-    models: SmallModels, shell: Shell, monkeypatch: pytest.MonkeyPatch
+    two_champions: SmallModels, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version = models.trained[0]
+    models, version = two_champions, two_champions.trained[0]
     files, manifest = load_model(models.settings.models, version)
     was = manifest["circumstances"]
     altered = {
@@ -82,17 +71,17 @@ def test_what_differs_is_said_with_what_has_changed_since(
     ids=["setting", "model", "snapshot"],
 )
 def test_what_this_code_or_lake_does_not_know_is_named(
-    models: SmallModels, monkeypatch: pytest.MonkeyPatch, change: dict[str, object], sentence: str
+    two_champions: SmallModels, monkeypatch: pytest.MonkeyPatch, change: dict[str, object], sentence: str
 ) -> None:
-    version = models.trained[0]
-    files, manifest = load_model(models.settings.models, version)
+    version = two_champions.trained[0]
+    files, manifest = load_model(two_champions.settings.models, version)
     monkeypatch.setattr(reproduction, "load_model", lambda *_: (files, {**manifest, **change}))
     with pytest.raises(NotReproducible, match=f"^{version} cannot be trained again.*{sentence}") as refused:
-        again(models, version)
+        again(two_champions, version)
     assert "\n" not in str(refused.value)
 
 
-def test_a_damaged_folder_is_named(finished: Retailer, tmp_path: Path) -> None:
+def test_a_damaged_folder_is_named(finished: Retailer) -> None:
     with pytest.raises(LakeError, match="there is no model nothing"):
         reproduce(finished.lake, "nothing", lambda _: None)
 
@@ -100,8 +89,8 @@ def test_a_damaged_folder_is_named(finished: Retailer, tmp_path: Path) -> None:
 def test_after_maintenance_a_champion_is_still_reproduced_and_others_say_that_they_expired(
     models: SmallModels,
 ) -> None:
-    worse = models.train(poor=True).version
-    champion = models.trained[1]
+    worse, champion = models.train(poor=True).version, models.trained[1]
+    # Rewritten and merged files must give the rows of a snapshot in an order that changes nothing.
     models.lake.commit([ReplaceTable(TABLES["features.demand"], PANEL)], BY)
     maintain(models.lake, now=datetime.now(UTC) + timedelta(days=60))
     assert again(models, champion).equal

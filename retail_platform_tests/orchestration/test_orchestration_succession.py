@@ -3,7 +3,6 @@
 import json
 import shutil
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -17,34 +16,12 @@ from retail_platform.orchestration.build import build_definitions
 from retail_platform.orchestration.runner import SCIENCE, instance_of, materialize
 from retail_platform.orchestration.staleness import last_commits, stale_keys
 from retail_platform.orchestration.succession import SuccessionError, in_force, promote, rollback
-from retail_platform.settings import LakeSettings, Settings
 from retail_platform_tests.shell import Shell
 from retail_platform_tests.simulated_retailer import Retailer
 from retail_platform_tests.small_models import BY, STRONG, WEAK, SmallModels
 
 REGISTRY = TABLES["model.registry"]
 PERSON = {"who": "Ada", "why": "the weekend was forecast far too high"}
-
-
-@pytest.fixture(scope="module")
-def two_champions(tmp_path_factory: pytest.TempPathFactory) -> SmallModels:
-    """A lake in which a second version of one recipe has taken the place of the first; tests only read it."""
-    lake = LakeSettings(memory_limit="1GB")
-    models = SmallModels(
-        Settings(home=tmp_path_factory.mktemp("models") / "home", forecast=STRONG, lake=lake)
-    ).prepare()
-    models.train()
-    models.train()
-    return models
-
-
-@pytest.fixture
-def models(two_champions: SmallModels, tmp_path: Path) -> SmallModels:
-    """A copy of it that a test may change."""
-    shutil.copytree(two_champions.settings.home, tmp_path / "home")
-    return SmallModels(
-        two_champions.settings.model_copy(update={"home": tmp_path / "home"}), list(two_champions.trained)
-    )
 
 
 def champion(models: SmallModels | Retailer) -> str | None:
@@ -239,24 +216,18 @@ def test_after_a_rollback_by_command_the_forecast_is_that_of_the_version_in_forc
     shutil.copytree(retailer.settings.models / first, retailer.settings.models / "older")
     for stage, at in (("champion", datetime(2017, 1, 1)), ("retired", datetime(2017, 2, 1))):
         write_stage(retailer, first, model_version="older", stage=stage, changed_at=at)
-    assert stale(retailer) == []
 
     code, output, errors = shell("models", "rollback", "--why", PERSON["why"], "--json")
     assert code == 0, errors
     assert json.loads(output) == {"in_force": "older", "before": first}
     assert "older" in retailer.metadata("model.decisions")["decision"], "the daemon is told"
-    assert stale(retailer) == ["forecast/demand", "forecast/inventory_requirements"]
+    repository = build_definitions(retailer.settings).get_repository_def()
+    with instance_of(retailer.settings) as instance:
+        stale = stale_keys(dg.AssetSelection.groups(*SCIENCE), repository, last_commits(retailer.lake, instance))
+    assert [key.to_user_string() for key in stale] == ["forecast/demand", "forecast/inventory_requirements"]
     materialize(retailer.settings, 'key:"forecast/demand"', None, None, lambda _: None)
     assert set(retailer.lake.read("forecast.demand")["model_version"]) == {"older"}
     assert retailer.check_passed("forecast.demand", "published_model_beats_naive")
-    assert stale(retailer) == ["forecast/inventory_requirements"]
-
-
-def stale(retailer: Retailer) -> list[str]:
-    repository = build_definitions(retailer.settings).get_repository_def()
-    with instance_of(retailer.settings) as instance:
-        keys = stale_keys(dg.AssetSelection.groups(*SCIENCE), repository, last_commits(retailer.lake, instance))
-    return [key.to_user_string() for key in keys]
 
 
 def test_the_card_of_the_version_in_force_lies_in_its_folder_and_in_the_reports(

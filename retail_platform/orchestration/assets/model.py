@@ -13,6 +13,7 @@ import dagster as dg
 import polars as pl
 
 from retail_platform.contracts import TABLES
+from retail_platform.contracts.forecast import QUANTILES
 from retail_platform.lakehouse import Commit, Lakehouse
 from retail_platform.orchestration.assets.features import forecast_version
 from retail_platform.orchestration.automation import retrain
@@ -219,9 +220,10 @@ def read_backtest(lakehouse: Lakehouse, shard: str) -> tuple[str | None, pl.Data
 def read_backtest_errors(lakehouse: Lakehouse, backtest_id: str, at: int | None = None) -> pl.DataFrame:
     """What every model forecast in a backtest, beside what was sold; in an order that no compaction changes."""
     keys = ["model", "cutoff", "store_id", "item_id", "date"]
+    left_out = {"backtest_id", "shard", *QUANTILES}
     return lakehouse.read(
         "model.backtest_forecasts",
-        columns=[*keys, "horizon", "mean", "units"],
+        columns=[name for name in TABLES["model.backtest_forecasts"].polars_schema if name not in left_out],
         where="backtest_id = ?",
         parameters=[backtest_id],
         at=at,
