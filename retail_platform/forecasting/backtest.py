@@ -10,11 +10,12 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from retail_platform.contracts import TABLES
+from retail_platform.features.dense import SERIES
 from retail_platform.features.history import observed_units
 from retail_platform.forecasting.metrics import all_metrics, series_scales
 from retail_platform.forecasting.models import MODELS, Progress, silent
 from retail_platform.forecasting.quantiles import QuantileCalibrator
-from retail_platform.forecasting.training_set import SERIES, HorizonBlock, horizon_blocks
+from retail_platform.forecasting.training_set import HorizonBlock, horizon_blocks
 from retail_platform.settings import ForecastSettings
 
 SHORTEST_TRAINING_DAYS = 28

@@ -14,11 +14,11 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
+from retail_platform.features.dense import SERIES
 from retail_platform.features.history import observed_units
 from retail_platform.forecasting.training_set import (
     CATEGORIES,
     FEATURES,
-    SERIES,
     HorizonBlock,
     forecast_rows,
     horizon_blocks,

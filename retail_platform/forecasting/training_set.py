@@ -17,10 +17,10 @@ import numpy.typing as npt
 import polars as pl
 
 from retail_platform.contracts import TABLES
+from retail_platform.features.dense import SERIES, DensePanel, Positions, day_number, from_day_number
 from retail_platform.features.history import observed_units
 from retail_platform.settings import ForecastSettings
 
-SERIES = ["store_id", "item_id"]
 CATEGORIES = ("store_id", "item_id", "department", "category", "event_name", "event_type")
 """Columns that are names, not quantities. A model learns their codes and keeps the list."""
 
@@ -82,19 +82,18 @@ def training_rows(
     the first days of a series, which no forecast can have had as its target: a series is known from its first sale
     on, so that its first day always sells.
     """
-    first_day: date = demand["date"].min()  # type: ignore[assignment]
-    start = max(cutoff - timedelta(days=days - 1), first_day + timedelta(days=block.last))
-    targets = (
-        _known_ahead(demand)
-        .filter(
-            pl.col("date").is_between(start, cutoff) & (pl.col("age") >= block.first) & observed_units().is_not_null()
-        )
-        .sort(*SERIES, "date")
-        .collect()
+    panel = DensePanel.of(demand, "date")
+    start = max(cutoff - timedelta(days=days - 1), from_day_number(panel.first_days.min()) + timedelta(days=block.last))
+    wanted = (
+        (panel.days >= day_number(start))
+        & (panel.days <= day_number(cutoff))
+        & (panel.ages >= block.first)
+        & panel.frame.select(observed_units().is_not_null()).to_series().to_numpy()
     )
-    if at_most is not None and targets.height > at_most:
-        targets = targets.sample(at_most, seed=seed)
-    return _join_history(targets.lazy(), history, block)
+    targets = np.flatnonzero(wanted)
+    if at_most is not None and targets.size > at_most:
+        targets = np.sort(np.random.default_rng(seed).choice(targets, at_most, replace=False, shuffle=False))
+    return _rows(panel, DensePanel.of(history, "as_of_date"), targets, block)
 
 
 def forecast_rows(demand: pl.DataFrame, history: pl.DataFrame, block: HorizonBlock, *, origin: date) -> pl.DataFrame:
@@ -102,11 +101,10 @@ def forecast_rows(demand: pl.DataFrame, history: pl.DataFrame, block: HorizonBlo
 
     A series younger than the block's lag has no history to show yet: its history columns are null.
     """
-    first, last = origin + timedelta(days=block.first), origin + timedelta(days=block.last)
-    targets = _known_ahead(demand).filter(
-        pl.col("date").is_between(first, last) & (pl.col("date") - pl.duration(days="age") <= origin)
-    )
-    return _join_history(targets, history, block)
+    panel = DensePanel.of(demand, "date")
+    ahead = panel.days - day_number(origin)
+    targets = np.flatnonzero((ahead >= block.first) & (ahead <= block.last) & (panel.ages >= ahead))
+    return _rows(panel, DensePanel.of(history, "as_of_date"), targets, block)
 
 
 def learn_categories(rows: pl.DataFrame) -> dict[str, list[str]]:
@@ -125,29 +123,6 @@ def matrix(rows: pl.DataFrame, categories: Mapping[str, Sequence[str]]) -> npt.N
         for name in FEATURES
     ]
     return rows.select(columns).to_numpy(order="c")
-
-
-def _known_ahead(demand: pl.DataFrame) -> pl.LazyFrame:
-    """What everybody knows of a day long before it, beside the target itself and the age of the series in days.
-
-    The columns are listed one by one, so that none of the panel's others comes along.
-    """
-    date = pl.col("date")
-    return (
-        demand.lazy()
-        .join(_event_distances(demand).lazy(), on=["region", "date"], how="left", nulls_equal=True)
-        .select(
-            *_FACTS_OF_THE_DAY,
-            "days_to_event",
-            "days_since_event",
-            weekday=date.dt.weekday(),
-            day_of_month=date.dt.day(),
-            week_of_year=date.dt.week(),
-            month=date.dt.month(),
-            age=(date - date.min().over(SERIES)).dt.total_days(),
-            announced_price=pl.when("price_announced").then("price"),
-        )
-    )
 
 
 def _event_distances(demand: pl.DataFrame) -> pl.DataFrame:
@@ -170,36 +145,39 @@ def _event_distances(demand: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _join_history(targets: pl.LazyFrame, history: pl.DataFrame, block: HorizonBlock) -> pl.DataFrame:
-    """Add to each target its history as of the block's lags; null where the series had none yet."""
-    rows = (
-        targets.join(_as_of(history, block.last, _HISTORY), on=[*SERIES, "date"], how="left")
-        .join(_as_of(history, block.weekday_lag, _WEEKDAY), on=[*SERIES, "date"], how="left")
-        .join(
-            # The four weeks to 357 days before the target: the middle of them lies about a year before it.
-            _as_of(history, block.year_lag - 7, ["weekday_mean_4"]).rename({"weekday_mean_4": _LAST_YEAR[0]}),
-            on=[*SERIES, "date"],
-            how="left",
-        )
-        .join(
-            _as_of(history, block.year_lag - 14, ["mean_28"]).rename({"mean_28": _LAST_YEAR[1]}),
-            on=[*SERIES, "date"],
-            how="left",
-        )
+def _rows(panel: DensePanel, history: DensePanel, targets: Positions, block: HorizonBlock) -> pl.DataFrame:
+    """What everybody knows of the target days long before them, beside their history as of the block's lags.
+
+    The columns are listed one by one, so that none of the panel's others comes along. History is null where the
+    series had none yet.
+    """
+    date = pl.col("date")
+    facts = (*_FACTS_OF_THE_DAY, "price_announced", "price", "region")
+    known = panel.frame.select(facts)[targets].select(
+        *_FACTS_OF_THE_DAY,
+        weekday=date.dt.weekday(),
+        day_of_month=date.dt.day(),
+        week_of_year=date.dt.week(),
+        month=date.dt.month(),
+        announced_price=pl.when("price_announced").then("price"),
+        region="region",
     )
+    places = history.places_of(panel, targets)
+    # The four weeks to 357 days before the target: the middle of them lies about a year before it.
+    last_year = ("weekday_mean_4", block.year_lag - 7, _LAST_YEAR[0]), ("mean_28", block.year_lag - 14, _LAST_YEAR[1])
+    seen = [
+        *((name, block.last, name) for name in _HISTORY),
+        *((name, block.weekday_lag, name) for name in _WEEKDAY),
+        *last_year,
+    ]
     price = pl.coalesce("announced_price", "price_last")
     return (
-        rows.with_columns(
+        pl.concat([known, history.gather(places, seen)], how="horizontal")
+        .join(_event_distances(panel.frame), on=["region", "date"], how="left", nulls_equal=True, maintain_order="left")
+        .with_columns(
             price=price,
             price_to_mean=price / pl.col("price_mean_28"),
             price_to_max=price / pl.col("price_max"),
         )
         .select(*SERIES, "date", "listed", "units", *(name for name in FEATURES if name not in SERIES))
-        .sort(*SERIES, "date")
-        .collect()
     )
-
-
-def _as_of(history: pl.DataFrame, lag: int, columns: Sequence[str]) -> pl.LazyFrame:
-    """History columns by the target day that lies `lag` days after their as-of date."""
-    return history.lazy().select(*SERIES, *columns, date=pl.col("as_of_date") + timedelta(days=lag))
