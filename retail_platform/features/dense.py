@@ -89,31 +89,37 @@ class DensePanel:
         """Day number of each row."""
         return self.ages + np.repeat(self.first_days, self.lengths)
 
-    def places_of(self, other: "DensePanel", rows: Positions) -> tuple[Positions, Positions, Positions]:
-        """Where the series and days of some rows of another panel lie in this one: the row, its age within the series
-        and the series' length; a length of 0 where this panel does not hold the series.
-        """
-        numbered = other.keys.join(self.keys.with_row_index("own"), on=SERIES, how="left", maintain_order="left")["own"]
-        own = numbered.fill_null(0).to_numpy().astype(np.int64)
-        missing = numbered.is_null().to_numpy()
+    def place_of(self, other: "DensePanel", rows: Positions) -> "Place":
+        """Where the series and days of some rows of another panel lie in this one."""
         if not self.keys.height:
             nothing = np.zeros(rows.size, np.int64)
-            return nothing, nothing, nothing
+            return Place(nothing, nothing, nothing)
+        numbered = other.keys.join(self.keys.with_row_index("own"), on=SERIES, how="left", maintain_order="left")["own"]
+        own = numbered.fill_null(0).to_numpy().astype(np.int64)
+        length = np.where(numbered.is_null().to_numpy(), 0, self.lengths[own])
         series = other.series[rows]
         age = other.days[rows] - self.first_days[own][series]
-        length = np.where(missing, 0, self.lengths[own])[series]
-        return self.starts[own][series] + age, age, length
+        return Place(self.starts[own][series] + age, age, length[series])
 
     def gather(
-        self, places: tuple[Positions, Positions, Positions], columns: Sequence[tuple[str, int, str]]
+        self, place: "Place", lag: int | Positions, columns: Sequence[str], names: Sequence[str] | None = None
     ) -> pl.DataFrame:
-        """Values of columns some days before the places (`places_of`): of each (column, days, new name). Null where
-        the series has no such day.
+        """Values of columns `lag` days before a place, under new names if such are given. Null where the series has
+        no such day.
         """
-        row, age, length = places
-        at: dict[int, pl.Series] = {}
-        for lag in {lag for _, lag, _ in columns}:
-            there = (age >= lag) & (age - lag < length)
-            place = pl.Series(row - lag)
-            at[lag] = pl.select(pl.when(pl.Series(there)).then(place).cast(pl.UInt32)).to_series()
-        return pl.DataFrame([self.frame[name].gather(at[lag]).alias(new) for name, lag, new in columns])
+        there = (place.age >= lag) & (place.age - lag < place.length)
+        rows = pl.select(pl.when(pl.Series(there)).then(pl.Series(place.row - lag)).cast(pl.UInt32)).to_series()
+        return pl.DataFrame(
+            [self.frame[name].gather(rows).alias(new) for name, new in zip(columns, names or columns, strict=True)]
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Rows of a panel, if need be beyond the days that a series has: the row, its age within the series, and the
+    length of the series, 0 for a series that the panel does not hold.
+    """
+
+    row: Positions
+    age: Positions
+    length: Positions

@@ -73,7 +73,7 @@ def test_the_tables_keep_their_contracts(backtest: Backtest) -> None:
     TABLES["model.backtest_forecasts"].validate(forecasts)
     TABLES["model.backtest_metrics"].validate(metrics)
     assert forecasts.height == 3 * 3 * 10 * 28
-    assert set(metrics["segment"]) == {"all", "horizon 1-7", "horizon 8-14", "horizon 15-28"}
+    assert set(metrics["segment"]) == {"all", "horizon 1-7", "horizon 8-14", "horizon 15-21", "horizon 22-28"}
 
 
 def test_horizons_count_from_the_cutoff(backtest: Backtest) -> None:
