@@ -216,7 +216,7 @@ class ForecastSettings(_Settings):
         default=(), description="Categories that are not merchandise, such as fuel or coupons"
     )
     training_days: int = Field(default=730, ge=56, description="Longest training window")
-    cutoffs: int = Field(default=3, ge=3, description="Rolling origins of the backtest")
+    cutoffs: int = Field(default=5, ge=3, description="Rolling origins of the backtest")
     shards: int = Field(default=1, ge=1, description="Groups of stores that are computed apart")
     training_rows: int = Field(
         default=200_000, ge=1_000, description="Rows that one mean model learns from; of more a random sample is taken"

@@ -74,6 +74,12 @@ class Hierarchy:
     def levels(self) -> list[str]:
         return self.series.columns[len(SERIES) :]
 
+    @property
+    def finest(self) -> str | None:
+        """The level whose nodes are the series themselves, if there is one."""
+        last = self.levels[-1]
+        return last if self.series[last].n_unique() == self.series.height else None
+
     def sums(self, frame: pl.DataFrame, columns: Sequence[str], by: Sequence[str] = ("date",)) -> pl.DataFrame:
         """Sums of `columns` over the series of each node: level, node, `by`, and the columns; sorted.
 

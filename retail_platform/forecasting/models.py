@@ -6,7 +6,6 @@ Models turn into text files and back; reading and writing them is the caller's.
 """
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ Progress = Callable[[str], None]
 
 LARGEST_MEAN = 1e9
 """Bound of a day's expected units, far above any real one: trees with a log link can overflow on absurd input."""
-SECONDS_BETWEEN_LINES = 10
+TOLD_PER_TRAINING = 10
 
 
 class NothingToLearn(Exception):
@@ -259,7 +258,7 @@ def fit_lightgbm(
             )
         name = f"horizons {block.first}-{block.last} up to {cutoff}"
         progress(f"training {name}: {rows.height:,} rows")
-        return _boost(rows, categories, cutoff, settings, max(1, settings.threads // workers), _Rounds(name, progress))
+        return _boost(rows, categories, cutoff, settings, max(1, settings.threads // workers), _rounds(name, progress))
 
     workers = min(settings.threads, len(blocks))
     with ThreadPoolExecutor(workers) as pool:
@@ -322,7 +321,7 @@ def _boost(
     cutoff: date,
     settings: ForecastSettings,
     threads: int,
-    rounds: "_Rounds",
+    report: Callable[[Any], None],
 ) -> str:
     import lightgbm
 
@@ -354,9 +353,7 @@ def _boost(
         free_raw_data=True,
         params=parameters,
     )
-    booster: lightgbm.Booster = lightgbm.train(
-        parameters, data, num_boost_round=settings.trees, callbacks=[rounds.report]
-    )
+    booster: lightgbm.Booster = lightgbm.train(parameters, data, num_boost_round=settings.trees, callbacks=[report])
     return str(booster.model_to_string())
 
 
@@ -367,20 +364,15 @@ def _recency(days: pl.Series, cutoff: date, half_life_days: int) -> Floats:
     return weight
 
 
-class _Rounds:
-    """Tells now and then how many rounds of a training are done and about how long the rest takes."""
+def _rounds(name: str, progress: Progress) -> Callable[[Any], None]:
+    """A callback of LightGBM that tells ten times how many rounds of a training are done."""
 
-    def __init__(self, name: str, progress: Progress) -> None:
-        self.name, self.progress = name, progress
-        self.started = self.told = time.monotonic()
+    def report(state: Any) -> None:
+        done, rounds = state.iteration + 1, state.end_iteration
+        if done % max(1, rounds // TOLD_PER_TRAINING) == 0 and done < rounds:
+            progress(f"training {name}: {done} of {rounds} rounds")
 
-    def report(self, state: Any) -> None:
-        now, done, rounds = time.monotonic(), state.iteration + 1, state.end_iteration
-        if now - self.told < SECONDS_BETWEEN_LINES or done == rounds:
-            return
-        self.told = now
-        left = (now - self.started) / done * (rounds - done)
-        self.progress(f"training {self.name}: {done} of {rounds} rounds, about {left:.0f} s left")
+    return report
 
 
 def _days_ahead(demand: pl.DataFrame, origin: date, horizon_days: int) -> pl.LazyFrame:

@@ -19,11 +19,23 @@ from retail_platform.orchestration.assets.features import forecast_version
 from retail_platform.orchestration.automation import retrain
 from retail_platform.orchestration.partitions import shard_of_run, shards
 from retail_platform.orchestration.pictures import png
+from retail_platform.orchestration.progress import with_time_left
 from retail_platform.orchestration.specs import asset_facts, spec
 from retail_platform.settings import Settings
 
 _BACKTEST = ("model.backtest_forecasts", "model.backtest_metrics")
 _PANEL = ("features.demand", "features.demand_history")
+ERROR_COLUMNS = (
+    "model",
+    "cutoff",
+    "store_id",
+    "item_id",
+    "horizon",
+    "mean",
+    "uncorrected_mean",
+    "dispersion",
+    "units",
+)
 _LIBRARIES = ("lightgbm", "numpy", "polars", "duckdb", "retail-platform")
 
 
@@ -54,7 +66,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         shard, now = shard_of_run(context), _now()
         demand, history = read_panel(lakehouse, shard)
         try:
-            result = run_backtest(demand, history, settings.forecast, context.log.info)
+            result = run_backtest(demand, history, settings.forecast, with_time_left(context.log.info))
         except NotEnoughHistory as short:
             for name in _BACKTEST:
                 facts = {"missing": str(short)}
@@ -90,7 +102,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         demand, history = read_panel(lakehouse, shard, at=snapshot)
         version_name = _version_name(demand, shard, context.run.run_id)
         gate = beats_naive(metrics)
-        model = train(demand, history, errors, settings.forecast, progress=context.log.info)
+        model = train(demand, history, errors, settings.forecast, progress=with_time_left(context.log.info))
         manifest = {
             "model_version": version_name,
             "model": model.name,
@@ -186,7 +198,7 @@ def read_backtest(lakehouse: Lakehouse, shard: str) -> tuple[str | None, pl.Data
     backtest_id = None if metrics.is_empty() else str(metrics["backtest_id"][0])
     errors = lakehouse.read(
         "model.backtest_forecasts",
-        columns=["model", "cutoff", "horizon", "mean", "units"],
+        columns=[*ERROR_COLUMNS],
         where="shard = ? AND backtest_id = ?",
         parameters=[shard, backtest_id or ""],
     )
