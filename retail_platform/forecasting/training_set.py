@@ -118,17 +118,42 @@ def horizon_blocks(settings: ForecastSettings) -> list[HorizonBlock]:
 
 @dataclass(frozen=True)
 class Known:
-    """Demand panel and history in order and ready to be looked up by place: made once, read by every block."""
+    """Demand panel and history in order and ready to be looked up by place: made once, read by every block.
+
+    `last_year` is the history that seasons are read from: the history itself, or the earlier part of one with a hole.
+    """
 
     demand: DensePanel
     history: DensePanel
+    last_year: DensePanel
     events: pl.DataFrame
 
     @classmethod
     def of(cls, demand: pl.DataFrame, history: pl.DataFrame) -> "Known":
-        """Raises `ValueError` where a series of either lacks a day or has one twice."""
+        """For a forecast the history may have a hole between the last weeks and those of a year before
+        (`days_for_forecast`). Raises `ValueError` where a series of the rest lacks a day or has one twice.
+        """
         panel = DensePanel.of(demand, "date")
-        return cls(panel, DensePanel.of(history, "as_of_date"), _events_around(panel.frame))
+        events = _events_around(panel.frame)
+        days = history["as_of_date"].unique().sort()
+        hole = days.filter(days.diff().dt.total_days() > 1)
+        if hole.is_empty():
+            dense = DensePanel.of(history, "as_of_date")
+            return cls(panel, dense, dense, events)
+        late = pl.col("as_of_date") >= hole[-1]
+        recent, before = (DensePanel.of(history.filter(part), "as_of_date") for part in (late, ~late))
+        return cls(panel, recent, before, events)
+
+
+def days_for_forecast(origin: date, blocks: Sequence[HorizonBlock]) -> tuple[tuple[date, date], tuple[date, date]]:
+    """First and last as-of date of the history that a forecast reads: of a year before, and of the last weeks."""
+    oldest = max(block.year_lag + block.last - block.first for block in blocks)
+    youngest = min(block.year_lag - 14 - block.last for block in blocks)
+    recent = max(block.weekday_lag - block.first for block in blocks)
+    return (
+        (origin - timedelta(days=oldest), origin - timedelta(days=youngest)),
+        (origin - timedelta(days=recent), origin),
+    )
 
 
 def training_rows(
@@ -231,7 +256,8 @@ def _rows(known: Known, targets: Positions, block: HorizonBlock) -> pl.DataFrame
         month=date.dt.month(),
         announced_price=pl.when("price_announced").then("price"),
     )
-    place = history.place_of(panel, targets)
+    place, last_year = history.place_of(panel, targets), known.last_year
+    year_place = last_year.place_of(panel, targets)
     as_of = np.minimum(block.last, panel.ages[targets])
     year = block.year_lag
     parts = [
@@ -239,15 +265,15 @@ def _rows(known: Known, targets: Positions, block: HorizonBlock) -> pl.DataFrame
         history.gather(place, as_of, _HISTORY),
         history.gather(place, block.weekday_lag, _WEEKDAY),
         # The four weeks to 357 days before the target: the middle of them lies about a year before it.
-        history.gather(place, year - 7, ("weekday_mean_4",), ("last_year_weekday_mean",)),
-        history.gather(
-            place,
+        last_year.gather(year_place, year - 7, ("weekday_mean_4",), ("last_year_weekday_mean",)),
+        last_year.gather(
+            year_place,
             year - 14,
             ("mean_28", "item_stores_mean_28", "store_department_mean_28"),
             ("last_year_mean", "last_year_item", "last_year_department"),
         ),
-        history.gather(
-            place,
+        last_year.gather(
+            year_place,
             year + block.last,
             ("mean_28", "item_stores_mean_28", "store_department_mean_28"),
             ("year_before_mean", "year_before_item", "year_before_department"),

@@ -17,17 +17,17 @@ from retail_platform.contracts.forecast import QUANTILES
 from retail_platform.lakehouse import Append, Lakehouse, Provenance, ReplaceSlices, Write
 from retail_platform.monitoring.alerts import alert
 from retail_platform.orchestration.assets.features import forecast_version, last_known_day
-from retail_platform.orchestration.assets.model import read_backtest, read_panel
+from retail_platform.orchestration.assets.model import read_backtest
 from retail_platform.orchestration.automation import refresh_on_new_data, refresh_once_there_is
 from retail_platform.orchestration.io_manager import commit_metadata, shards_of_other_cuts
 from retail_platform.orchestration.partitions import WHOLE_PANEL, on_every_day, shard_of_run, shards
 from retail_platform.orchestration.pictures import png
 from retail_platform.orchestration.specs import asset_facts
-from retail_platform.settings import Settings
+from retail_platform.settings import ForecastSettings, Settings
 
 NAIVE = "seasonal_naive"
-RECENT_DAYS = 2 * 366 + 28
-"""What a forecast reads of the past: the statistics reach back two years, and no further."""
+RECENT_DAYS = 120
+"""What a forecast reads of the panel's past, or a horizon and four weeks where that is more."""
 
 SIMULATED_PREFIX = "simulated-"
 
@@ -49,7 +49,7 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
         shard, now = shard_of_run(context), _now()
         origin = panel_origin(lakehouse, shard)
-        panel, history = read_panel(lakehouse, shard, origin - timedelta(days=RECENT_DAYS))
+        panel, history = read_for_forecast(lakehouse, shard, origin, settings.forecast)
         in_force = model_in_force(lakehouse, shard)
         reason = _why_not(in_force, settings)
         if in_force is None or reason:
@@ -213,6 +213,26 @@ def panel_origin(lakehouse: Lakehouse, shard: str) -> date:
     """
     day = lakehouse.query("SELECT max(date) FROM features.demand WHERE units IS NOT NULL AND shard = ?", [shard]).item()
     return last_known_day(lakehouse) if day is None else date.fromisoformat(str(day))
+
+
+def read_for_forecast(
+    lakehouse: Lakehouse, shard: str, origin: date, settings: ForecastSettings
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What a forecast from `origin` reads of a shard's demand panel and history: the days to come and the last ones,
+    and the as-of dates of the last weeks and of those a year before.
+    """
+    from retail_platform.forecasting.training_set import days_for_forecast, horizon_blocks
+
+    year_before, recent = days_for_forecast(origin, horizon_blocks(settings))
+    since = origin - timedelta(days=max(RECENT_DAYS, settings.horizon_days + 28))
+    return (
+        lakehouse.read("features.demand", where="shard = ? AND date >= ?", parameters=[shard, since]),
+        lakehouse.read(
+            "features.demand_history",
+            where="shard = ? AND (as_of_date BETWEEN ? AND ? OR as_of_date BETWEEN ? AND ?)",
+            parameters=[shard, *year_before, *recent],
+        ),
+    )
 
 
 def slices_of_origin(origin: date, shard: str, other_shards: Sequence[str]) -> list[dict[str, date | str]]:

@@ -6,7 +6,7 @@ measured (`forecasting/`).
 
 import math
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from importlib.metadata import version as library_version
 from typing import Any
 
@@ -170,16 +170,11 @@ def beats_seasonal_naive(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.AssetChec
     )
 
 
-def read_panel(
-    lakehouse: Lakehouse, shard: str, since: date | None = None, at: int | None = None
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Demand panel and history of a shard, all of it or from a day on, as of a snapshot where one is named."""
-    day = since or date.min
+def read_panel(lakehouse: Lakehouse, shard: str, at: int | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Demand panel and history of a shard, as of a snapshot where one is named."""
     return (
-        lakehouse.read("features.demand", where="shard = ? AND date >= ?", parameters=[shard, day], at=at),
-        lakehouse.read(
-            "features.demand_history", where="shard = ? AND as_of_date >= ?", parameters=[shard, day], at=at
-        ),
+        lakehouse.read("features.demand", where="shard = ?", parameters=[shard], at=at),
+        lakehouse.read("features.demand_history", where="shard = ?", parameters=[shard], at=at),
     )
 
 

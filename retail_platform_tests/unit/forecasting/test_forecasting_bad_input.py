@@ -64,9 +64,13 @@ PANEL = odd_panel()
 HISTORY = build_history(PANEL)
 
 
+@pytest.fixture(scope="module")
+def errors() -> pl.DataFrame:
+    return run_backtest(PANEL, HISTORY, QUICK).errors
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_every_odd_series_gets_a_whole_finite_forecast(name: str) -> None:
-    errors = run_backtest(PANEL, HISTORY, QUICK).errors
+def test_every_odd_series_gets_a_whole_finite_forecast(name: str, errors: pl.DataFrame) -> None:
     model = train(PANEL, HISTORY, errors, QUICK, model=name)
     forecast = make_forecast(model, PANEL, HISTORY, ORIGIN)
     assert forecast.height == 28 * PANEL.select("store_id", "item_id").n_unique()

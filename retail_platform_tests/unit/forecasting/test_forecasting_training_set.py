@@ -11,6 +11,7 @@ from retail_platform.forecasting.training_set import (
     FEATURES,
     HorizonBlock,
     Known,
+    days_for_forecast,
     forecast_rows,
     horizon_blocks,
     learn_categories,
@@ -133,3 +134,18 @@ def test_names_become_their_place_in_the_list_and_unknown_ones_are_missing() -> 
     assert numbers.dtype == np.float32
     assert set(numbers[:, store]) == {0.0}
     assert np.isnan(matrix(rows, {**categories, "store_id": ["elsewhere"]})[:, store]).all()
+
+
+@pytest.mark.parametrize("horizon", [28, 35, 360])
+def test_a_forecast_needs_no_other_days_of_the_history_than_it_says(horizon: int) -> None:
+    settings = ForecastSettings(horizon_days=horizon)
+    long = {ONE: [float(day % 11) for day in range(1200)], ("S1", "YOUNG"): [3.0] * 9}
+    panel = demand_panel(long, ahead=horizon)
+    history, origin, blocks = build_history(panel), START + timedelta(days=1199), horizon_blocks(settings)
+    of_the_day = pl.any_horizontal(pl.col("as_of_date").is_between(*days) for days in days_for_forecast(origin, blocks))
+    recent = panel.filter(pl.col("date") >= origin - timedelta(days=horizon + 28))
+    known, whole = Known.of(recent, history.filter(of_the_day)), Known.of(panel, history)
+    for block in blocks:
+        rows = forecast_rows(whole, block, origin=origin)
+        assert rows.height == 2 * (block.last - block.first + 1)
+        assert forecast_rows(known, block, origin=origin).equals(rows)
