@@ -212,7 +212,7 @@ class ForecastSettings(_Settings):
     )
     horizon_days: int = Field(default=28, ge=1, le=366)
     horizon_blocks: tuple[int, ...] = Field(
-        default=(7, 14, 28), description="One mean model per block; each value is the last horizon of its block"
+        default=(7, 14, 21, 28), description="One mean model per block; each value is the last horizon of its block"
     )
     minimum_selling_days: int = Field(
         default=1, ge=1, description="A series is forecast if it sold on at least so many of its last 182 days"
@@ -221,8 +221,17 @@ class ForecastSettings(_Settings):
         default=(), description="Categories that are not merchandise, such as fuel or coupons"
     )
     training_days: int = Field(default=730, ge=56, description="Longest training window")
-    cutoffs: int = Field(default=3, ge=3, description="Rolling origins of the backtest")
+    cutoffs: int = Field(default=5, ge=3, description="Rolling origins of the backtest")
     shards: int = Field(default=1, ge=1, description="Groups of stores that are computed apart")
+    training_rows: int = Field(
+        default=200_000, ge=1_000, description="Rows that one mean model learns from; of more a random sample is taken"
+    )
+    half_life_days: int = Field(
+        default=730, ge=1, description="A day this much older counts half as much in the training"
+    )
+    objective: Literal["tweedie", "poisson", "l2", "log_l1"] = Field(
+        default="tweedie", description="What the mean model minimises"
+    )
     trees: int = Field(default=200, ge=1)
     leaves: int = Field(default=63, ge=2)
     learning_rate: float = Field(default=0.06, gt=0, le=1)

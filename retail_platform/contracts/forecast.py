@@ -20,11 +20,12 @@ QUANTILES: dict[str, float] = {
     "q50": 0.50,
     "q75": 0.75,
     "q835": 0.835,
+    "q90": 0.90,
     "q95": 0.95,
     "q975": 0.975,
     "q995": 0.995,
 }
-"""Published quantiles: the five that planners read and the nine of the M5 uncertainty competition."""
+"""Published quantiles: the six that planners read and the nine of the M5 uncertainty competition."""
 
 _ORDERED = tuple(
     RowRule(f"{low} <= {high}", pl.col(low) <= pl.col(high), f"quantile {low} must not exceed {high}")
@@ -57,6 +58,7 @@ class _Forecast(_Series):
     q50: pl.Float64 = _quantile("q50")
     q75: pl.Float64 = _quantile("q75")
     q835: pl.Float64 = _quantile("q835")
+    q90: pl.Float64 = _quantile("q90")
     q95: pl.Float64 = _quantile("q95")
     q975: pl.Float64 = _quantile("q975")
     q995: pl.Float64 = _quantile("q995")
@@ -148,6 +150,12 @@ class BacktestForecasts(_Forecast):
     shard: pl.String = column("Group of stores")
     model: pl.String = column("Model judged: lightgbm, seasonal_naive, moving_average")
     cutoff: pl.Date = column("Last day that the model had seen")
+    uncorrected_mean: pl.Float64 = _units("Expected units before the correction of bias")
+    dispersion: pl.Float64 = column(
+        "Variance of the series' daily units over the 91 days to the cutoff, relative to their mean",
+        ge=0,
+        nullable=True,
+    )
     units: pl.Float64 = column("Units sold on the day", unit="units", ge=0, nullable=True)
 
 
@@ -166,8 +174,11 @@ class BacktestMetrics(pa.DataFrameModel):
     shard: pl.String = column("Group of stores")
     model: pl.String = column("Model judged")
     cutoff: pl.Date = column("Last day that the model had seen")
-    segment: pl.String = column("Part of the panel: 'all', or 'horizon 1-7' and the like")
-    metric: pl.String = column("wape, bias, rmsse, pinball, coverage_90 ...")
+    segment: pl.String = column(
+        "Part of the panel: 'all', 'horizon 1-7', 'department FOODS', 'class AX' (turnover A to C, regularity X to Z); "
+        "or a level of the hierarchy: 'level store x category'"
+    )
+    metric: pl.String = column("wape, bias, rmsse, pinball, coverage_90 ...; wrmsse and wspl for 'all' and the levels")
     value: pl.Float64 = column("Value of the metric", nullable=True)
     computed_at: pl.Datetime("us") = column("When it was computed (UTC)")  # type: ignore[valid-type]
 

@@ -4,8 +4,9 @@ Here: LightGBM's own Shapley values (`pred_contrib`), summed up. Not here: the c
 (`forecasting/model_card.py`).
 
 A contribution is what a feature adds to the logarithm of the expected units, so that its exponential is a factor on
-them. The contributions of a day and the baseline add up to its forecast. They say what the model made of a feature, not
-what the feature does to demand: of two features that say nearly the same, either may get the credit.
+them. The baseline is the level of the series, from which the model learns departures. Both add up to the forecast,
+before its bias is corrected. Contributions say what the model made of a feature, not what the feature does to demand:
+of two features that say nearly the same, either may get the credit.
 """
 
 from collections.abc import Sequence
@@ -16,14 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from retail_platform.features.dense import SERIES
 from retail_platform.forecasting.models import LightGbm, MeanModel
-from retail_platform.forecasting.training_set import SERIES, forecast_rows, matrix
+from retail_platform.forecasting.training_set import Known, forecast_rows, level_of, matrix
 
 Floats = npt.NDArray[np.float64]
 
 SAMPLED_ROWS = 500
 """Days of any series that are explained per horizon block: enough for a mean, and little work."""
 STRONGEST = 5
+WITH_FACTORS = ("tweedie", "poisson")
+"""Objectives whose departures from the level are factors."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,8 @@ class Factor:
 
 @dataclass(frozen=True)
 class SeriesExplanation:
-    """`mean`: expected units per day; `baseline`: units per day before any feature; `factors`: the strongest ones, and
-    `others`: the product of all the others. Over the days of the horizon, as geometric means.
+    """`mean`: expected units per day; `baseline`: units per day at the level of the series; `factors`: the strongest
+    ones, and `others`: the product of all the others. Over the days of the horizon, as geometric means.
     """
 
     store_id: str
@@ -72,7 +76,8 @@ def explain(
     model: MeanModel, demand: pl.DataFrame, history: pl.DataFrame, origin: date, *, series: int = 5, seed: int = 0
 ) -> Explanation | None:
     """Explain the forecasts from `origin`: those of the `series` that are expected to sell most, and by a sample of all
-    the importance of the features. None for models that learn nothing.
+    the importance of the features. None for models that learn nothing. Single series are explained only where the
+    model's objective makes departures from the level factors.
     """
     if not isinstance(model, LightGbm):
         return None
@@ -87,11 +92,11 @@ def explain(
     sample = forecast.select(*SERIES, "date").sample(min(SAMPLED_ROWS * len(model.blocks), forecast.height), seed=seed)
     moved = np.abs(contributions(model, demand, history, origin, sample).values).mean(axis=0)
     importance = pl.DataFrame({"feature": model.features, "share": moved / max(float(moved.sum()), 1e-12)})
+    importance = importance.sort("share", "feature", descending=[True, False])
+    if model.objective not in WITH_FACTORS:
+        return Explanation(importance, ())
     own = contributions(model, demand, history, origin, forecast.join(largest, on=SERIES, how="semi"))
-    return Explanation(
-        importance.sort("share", "feature", descending=[True, False]),
-        tuple(_of_series(own, store, item) for store, item in largest.iter_rows()),
-    )
+    return Explanation(importance, tuple(_of_series(own, store, item) for store, item in largest.iter_rows()))
 
 
 def contributions(
@@ -101,15 +106,18 @@ def contributions(
     import lightgbm
 
     keys, parts = [*SERIES, "date"], []
-    rows = [days.select(keys).clear()]
+    rows, levels = [days.select(keys).clear()], [np.zeros(0)]
+    known = Known.of(demand, history)
     for block, text in zip(model.blocks, model.boosters, strict=True):
-        chosen = forecast_rows(demand, history, block, origin=origin).join(days, on=keys, how="semi")
+        chosen = forecast_rows(known, block, origin=origin).join(days, on=keys, how="semi")
         if chosen.height:
             booster, numbers = lightgbm.Booster(model_str=text), matrix(chosen, model.categories)
             parts.append(np.asarray(booster.predict(numbers, pred_contrib=True, num_threads=model.threads), np.float64))
             rows.append(chosen.select(keys))
+            levels.append(level_of(chosen))
     values = np.concatenate(parts) if parts else np.zeros((0, len(model.features) + 1))
-    return Contributions(pl.concat(rows), model.features, values[:, :-1], values[:, -1])
+    baseline = np.log(np.concatenate(levels)) + values[:, -1]
+    return Contributions(pl.concat(rows), model.features, values[:, :-1], baseline)
 
 
 def _of_series(found: Contributions, store_id: str, item_id: str) -> SeriesExplanation:

@@ -17,7 +17,7 @@ from retail_platform.contracts.forecast import QUANTILES
 from retail_platform.lakehouse import Append, Lakehouse, Provenance, ReplaceSlices, Write
 from retail_platform.monitoring.alerts import alert
 from retail_platform.orchestration.assets.features import forecast_version, last_known_day
-from retail_platform.orchestration.assets.model import read_backtest, read_panel
+from retail_platform.orchestration.assets.model import read_backtest
 from retail_platform.orchestration.automation import refresh_on_new_data, refresh_once_there_is
 from retail_platform.orchestration.io_manager import commit_metadata, shards_of_other_cuts
 from retail_platform.orchestration.partitions import WHOLE_PANEL, on_every_day, shard_of_run, shards
@@ -30,13 +30,13 @@ from retail_platform.orchestration.succession import (
     other_panel,
     why_none_is_in_force,
 )
-from retail_platform.settings import Settings
+from retail_platform.settings import ForecastSettings, Settings
 
 if TYPE_CHECKING:
     from retail_platform.forecasting.training import TrainedModel
 
-RECENT_DAYS = 2 * 366 + 28
-"""What a forecast reads of the past: the statistics reach back two years, and no further."""
+RECENT_DAYS = 120
+"""What a forecast reads of the panel's past, or a horizon and four weeks where that is more."""
 
 SIMULATED_PREFIX = "simulated-"
 
@@ -64,8 +64,9 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
         shard, now = shard_of_run(context), _now()
         origin = panel_origin(lakehouse, shard)
-        panel, history = read_panel(lakehouse, shard, origin - timedelta(days=RECENT_DAYS))
-        model, model_version, reason = _model_in_force(lakehouse, shard)
+        model, model_version, reason, blocks = _model_in_force(lakehouse, shard)
+        as_trained = settings.forecast.model_copy(update={"horizon_blocks": blocks})
+        panel, history = read_for_forecast(lakehouse, shard, origin, as_trained)
         if model is None:
             _, errors, _ = read_backtest(lakehouse, shard)
             model = train(panel, history, errors, settings.forecast, model=NAIVE)
@@ -220,6 +221,26 @@ def panel_origin(lakehouse: Lakehouse, shard: str) -> date:
     return last_known_day(lakehouse) if day is None else date.fromisoformat(str(day))
 
 
+def read_for_forecast(
+    lakehouse: Lakehouse, shard: str, origin: date, settings: ForecastSettings
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What a forecast from `origin` reads of a shard's demand panel and history: the days to come and the last ones,
+    and the as-of dates of the last weeks and of those a year before.
+    """
+    from retail_platform.forecasting.training_set import days_for_forecast, horizon_blocks
+
+    year_before, recent = days_for_forecast(origin, horizon_blocks(settings))
+    since = origin - timedelta(days=max(RECENT_DAYS, settings.horizon_days + 28))
+    return (
+        lakehouse.read("features.demand", where="shard = ? AND date >= ?", parameters=[shard, since]),
+        lakehouse.read(
+            "features.demand_history",
+            where="shard = ? AND (as_of_date BETWEEN ? AND ? OR as_of_date BETWEEN ? AND ?)",
+            parameters=[shard, *year_before, *recent],
+        ),
+    )
+
+
 def slices_of_origin(origin: date, shard: str, other_shards: Sequence[str]) -> list[dict[str, date | str]]:
     """What a forecast of a shard replaces: its own rows of the origin, and those of another cut of the stores."""
     if shard == WHOLE_PANEL:
@@ -227,14 +248,18 @@ def slices_of_origin(origin: date, shard: str, other_shards: Sequence[str]) -> l
     return [{"forecast_origin": origin, "shard": name} for name in (shard, *other_shards)]
 
 
-def _model_in_force(lakehouse: Lakehouse, shard: str) -> tuple["TrainedModel | None", str, str]:
-    """The champion and its version; or none, seasonal naive in its place, and why."""
-    champion = in_force(lakehouse, shard)
+def _model_in_force(lakehouse: Lakehouse, shard: str) -> tuple["TrainedModel | None", str, str, tuple[int, ...]]:
+    """The champion, its version, nothing, and its horizon blocks, which need not be those of today's settings; or none,
+    seasonal naive in its place, why, and today's blocks.
+    """
+    champion, blocks = in_force(lakehouse, shard), lakehouse.settings.forecast.horizon_blocks
     if champion is None:
-        return None, NAIVE, why_none_is_in_force(lakehouse, shard)
+        return None, NAIVE, why_none_is_in_force(lakehouse, shard), blocks
     model, manifest = load_version(lakehouse.settings, champion)
     other = other_panel(lakehouse.settings, manifest)
-    return (None, NAIVE, other) if other else (model, str(champion["model_version"]), "")
+    if other:
+        return None, NAIVE, other, blocks
+    return model, str(champion["model_version"]), "", tuple(manifest["parameters"]["horizon_blocks"])
 
 
 def _latest_stock(lakehouse: Lakehouse, origin: date, valid_days: int) -> tuple[pl.DataFrame, bool]:

@@ -6,7 +6,7 @@ measured (`forecasting/`).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -21,6 +21,7 @@ from retail_platform.orchestration.cards import HTML, MARKDOWN, card_files, show
 from retail_platform.orchestration.io_manager import commit_metadata
 from retail_platform.orchestration.partitions import shard_of_run, shards
 from retail_platform.orchestration.pictures import png
+from retail_platform.orchestration.progress import with_time_left
 from retail_platform.orchestration.reproduction import manifest_of
 from retail_platform.orchestration.specs import asset_facts, spec
 from retail_platform.orchestration.succession import (
@@ -67,7 +68,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         shard, now = shard_of_run(context), _now()
         demand, history = read_panel(lakehouse, shard)
         try:
-            result = run_backtest(demand, history, settings.forecast, context.log.info)
+            result = run_backtest(demand, history, settings.forecast, with_time_left(context.log.info))
         except NotEnoughHistory as short:
             for name in _BACKTEST:
                 facts = {"missing": str(short)}
@@ -90,7 +91,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult[Any]:
         shard, run_id = shard_of_run(context), context.run.run_id
-        made = train_version(lakehouse, shard, run_id=run_id, progress=context.log.info)
+        made = train_version(lakehouse, shard, run_id=run_id, progress=with_time_left(context.log.info))
         if made is None:
             nothing = "no backtest to judge a model by, so none is trained; seasonal naive is published"
             return dg.MaterializeResult(
@@ -188,16 +189,11 @@ def beats_seasonal_naive(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.AssetChec
     )
 
 
-def read_panel(
-    lakehouse: Lakehouse, shard: str, since: date | None = None, at: int | None = None
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Demand panel and history of a shard, all of it or from a day on, as of a snapshot where one is named."""
-    day = since or date.min
+def read_panel(lakehouse: Lakehouse, shard: str, at: int | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Demand panel and history of a shard, as of a snapshot where one is named."""
     return (
-        lakehouse.read("features.demand", where="shard = ? AND date >= ?", parameters=[shard, day], at=at),
-        lakehouse.read(
-            "features.demand_history", where="shard = ? AND as_of_date >= ?", parameters=[shard, day], at=at
-        ),
+        lakehouse.read("features.demand", where="shard = ?", parameters=[shard], at=at),
+        lakehouse.read("features.demand_history", where="shard = ?", parameters=[shard], at=at),
     )
 
 
