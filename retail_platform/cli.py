@@ -5,7 +5,6 @@ Heavy libraries are imported inside the commands that need them, so that `--help
 """
 
 import errno
-import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ import typer
 from rich.table import Table as Grid
 
 from retail_platform.cli_lake import lake_app
+from retail_platform.cli_models import models_app
 from retail_platform.cli_quarantine import quarantine_app
 from retail_platform.terminal import (
     Json,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 load_app = typer.Typer(no_args_is_help=True, help="Turn a known data set into landing files.")
-models_app = typer.Typer(no_args_is_help=True, help="Trained model versions.")
 forecast_app = typer.Typer(no_args_is_help=True, help="Published forecasts.")
 app.add_typer(load_app, name="load")
 app.add_typer(lake_app, name="lake")
@@ -78,10 +77,12 @@ _USER_MISTAKES = {
     "IntakeError",
     "LakeError",
     "LandingError",
+    "NotReproducible",
     "PermissionError",
     "QuarantineError",
     "RunFailed",
     "SettingsError",
+    "SuccessionError",
     "UnknownNameError",
 }
 """By name, because importing the rooms that raise them would make every `--help` wait."""
@@ -282,6 +283,20 @@ def backtest(as_json: Json = False) -> None:
     print_frame(_accuracy(settings), as_json=as_json, empty="the panel is too short for a backtest")
 
 
+@app.command()
+def explore() -> None:
+    """One HTML page on the shape of demand: patterns, seasons, effects of price and promotions, stock-outs, movers.
+
+    Example: retail-platform explore
+    """
+    from retail_platform.orchestration.exploration import explore as write_page
+
+    lakehouse = lakehouse_of(current_settings())
+    with progress("Looking at demand"):
+        page = write_page(lakehouse)
+    out.print(f"Page: {page}", soft_wrap=True)
+
+
 @forecast_app.command("show")
 def forecast_show(
     store: Annotated[str | None, typer.Option(help="Store; the largest series where none is named.")] = None,
@@ -310,31 +325,6 @@ def forecast_show(
         chosen.row(0),
     )
     print_frame(frame, as_json=as_json)
-
-
-@models_app.command("list")
-def models_list(as_json: Json = False) -> None:
-    """Every trained version with its stage and its figures, newest first.
-
-    Example: retail-platform models list
-    """
-    frame = lakehouse_of(current_settings()).query(
-        "SELECT model_version, shard, stage, changed_at, trained_until, wape, naive_wape, reason FROM model.registry "
-        "ORDER BY changed_at DESC"
-    )
-    print_frame(frame, as_json=as_json, empty="no model has been trained yet; `retail-platform run` trains one")
-
-
-@models_app.command("show")
-def models_show(version: Annotated[str, typer.Argument(help="Model version, as `models list` names it.")]) -> None:
-    """The manifest of a version, after its files were checked against it.
-
-    Example: retail-platform models show 2017-12-31-all-1a2b3c4d
-    """
-    from retail_platform.lakehouse.model_store import load_model
-
-    _, manifest = load_model(current_settings().models, version)
-    out.print_json(json.dumps(manifest))
 
 
 @app.command()

@@ -212,7 +212,7 @@ class ForecastSettings(_Settings):
     )
     horizon_days: int = Field(default=28, ge=1, le=366)
     horizon_blocks: tuple[int, ...] = Field(
-        default=(7, 14, 28), description="One mean model per block; each value is the last horizon of its block"
+        default=(7, 14, 21, 28), description="One mean model per block; each value is the last horizon of its block"
     )
     minimum_selling_days: int = Field(
         default=1, ge=1, description="A series is forecast if it sold on at least so many of its last 182 days"
@@ -221,8 +221,17 @@ class ForecastSettings(_Settings):
         default=(), description="Categories that are not merchandise, such as fuel or coupons"
     )
     training_days: int = Field(default=730, ge=56, description="Longest training window")
-    cutoffs: int = Field(default=3, ge=3, description="Rolling origins of the backtest")
+    cutoffs: int = Field(default=5, ge=3, description="Rolling origins of the backtest")
     shards: int = Field(default=1, ge=1, description="Groups of stores that are computed apart")
+    training_rows: int = Field(
+        default=200_000, ge=1_000, description="Rows that one mean model learns from; of more a random sample is taken"
+    )
+    half_life_days: int = Field(
+        default=730, ge=1, description="A day this much older counts half as much in the training"
+    )
+    objective: Literal["tweedie", "poisson", "l2", "log_l1"] = Field(
+        default="tweedie", description="What the mean model minimises"
+    )
     trees: int = Field(default=200, ge=1)
     leaves: int = Field(default=63, ge=2)
     learning_rate: float = Field(default=0.06, gt=0, le=1)
@@ -236,6 +245,23 @@ class ForecastSettings(_Settings):
         if not blocks or list(blocks) != sorted(set(blocks)) or blocks[0] < 1:
             raise ValueError("horizon_blocks must be ascending positive days, such as [7, 14, 28]")
         return blocks
+
+
+class ChampionSettings(_Settings):
+    """When a challenger takes the champion's place."""
+
+    standard_errors: float = Field(
+        default=2.0, ge=0, description="A challenger's WAPE must be lower by more than so many standard errors"
+    )
+    guarded: tuple[Literal["horizon", "department", "store"], ...] = Field(
+        default=("horizon", "department"), description="No segment of these kinds may get worse than tolerated"
+    )
+    segment_tolerance: float = Field(
+        default=0.05, ge=0, description="Share of its WAPE by which a guarded segment may get worse"
+    )
+    bias_tolerance: float = Field(
+        default=0.02, ge=0, description="Share of the units by which the size of the bias may grow"
+    )
 
 
 class ReplenishmentSettings(_Settings):
@@ -455,6 +481,7 @@ class Settings(_Settings):
     intake: IntakeSettings = IntakeSettings()
     lake: LakeSettings = LakeSettings()
     forecast: ForecastSettings = ForecastSettings()
+    champion: ChampionSettings = ChampionSettings()
     replenishment: ReplenishmentSettings = ReplenishmentSettings()
     drift: DriftSettings = DriftSettings()
 
@@ -655,7 +682,7 @@ def _path_of(variable: str) -> list[str]:
 
 
 def _is_list(path: list[str]) -> bool:
-    return path in (["forecast", "horizon_blocks"], ["forecast", "excluded_categories"])
+    return path in (["forecast", "horizon_blocks"], ["forecast", "excluded_categories"], ["champion", "guarded"])
 
 
 _GROUPS = ("dict_type", "model_type", "model_attributes_type")

@@ -16,7 +16,11 @@ from retail_platform.lakehouse import Lakehouse
 from retail_platform.settings import IntakeSettings, LakeSettings, Settings
 from retail_platform_tests.landing import ReadLandingFile, reading
 
-pytest_plugins = ("retail_platform_tests.simulated_retailer", "retail_platform_tests.shell")
+pytest_plugins = (
+    "retail_platform_tests.simulated_retailer",
+    "retail_platform_tests.small_models",
+    "retail_platform_tests.shell",
+)
 
 CATALOGS = ("sqlite", "postgres")
 

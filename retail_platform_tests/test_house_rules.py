@@ -31,6 +31,7 @@ FLOW = (
     "doctor",
     "terminal",
     "cli_lake",
+    "cli_models",
     "cli_quarantine",
     "cli",
 )
@@ -45,8 +46,9 @@ PURE = ("cleaning", "features", "forecasting", "replenishment", "monitoring")
 OUTSIDE_OF_PURE = {
     ("monitoring/evidently_report.py", "os"),
     ("monitoring/evidently_report.py", "os.environ"),
-    # The report's own template is part of the package.
+    # The pages' own templates are part of the package.
     ("forecasting/report.py", "PackageLoader"),
+    ("monitoring/profile_page.py", "PackageLoader"),
 }
 
 ONLY_IN = {

@@ -120,9 +120,12 @@ class DemandHistory(_Series):
     mean_56: pl.Float32 = _mean(56)
     mean_91: pl.Float32 = _mean(91)
     mean_182: pl.Float32 = _mean(182)
+    mean_364: pl.Float32 = _mean(364)
     std_7: pl.Float32 = _measure("Standard deviation of daily units over the last 7 days", ge=0)
     std_28: pl.Float32 = _measure("Standard deviation of daily units over the last 28 days", ge=0)
+    std_91: pl.Float32 = _measure("Standard deviation of daily units over the last 91 days", ge=0)
     median_28: pl.Float32 = _measure("Median of daily units over the last 28 days", ge=0)
+    upper_28: pl.Float32 = _measure("Daily units that 90 % of the last 28 days did not exceed", ge=0)
     selling_share_28: pl.Float32 = _measure("Share of the last 28 days with a sale", "share", ge=0, le=1)
     selling_share_112: pl.Float32 = _measure("Share of the last 112 days with a sale", "share", ge=0, le=1)
     weighted_mean_15: pl.Float32 = _measure("Exponentially weighted mean of daily units, span 15 days", ge=0)
@@ -132,14 +135,24 @@ class DemandHistory(_Series):
     days_since_first_sale: pl.Float32 = _measure("Age of the series", "days", ge=0)
     available_share_28: pl.Float32 = _measure("Share of the last 28 days listed and in stock", "share", ge=0, le=1)
     promotion_mean_28: pl.Float32 = _measure("Mean promotion share over the last 28 days", "share", ge=0, le=1)
+    store_department_mean_7: pl.Float32 = _measure(
+        "Mean units per day of the store's whole department over the last 7 days", ge=0
+    )
     store_department_mean_28: pl.Float32 = _measure(
         "Mean units per day of the store's whole department over the last 28 days", ge=0
+    )
+    department_item_mean_28: pl.Float32 = _measure(
+        "Mean units per item and day of the store's department over the last 28 days", ge=0
     )
     item_stores_mean_28: pl.Float32 = _measure(
         "Mean units per day and store of the item over the last 28 days, all stores of the shard", ge=0
     )
     price_last: pl.Float32 = _measure("Last known price", "currency", ge=0)
     price_mean_28: pl.Float32 = _measure("Mean price over the last 28 days", "currency", ge=0)
+    price_mean_364: pl.Float32 = _measure("Mean price over the last 364 days", "currency", ge=0)
+    store_department_price: pl.Float32 = _measure(
+        "Mean over the items of the store's department of their last known price", "currency", ge=0
+    )
     price_max: pl.Float32 = _measure("Highest price so far", "currency", ge=0)
     temperature_mean_7: pl.Float32 = _measure("Mean temperature over the last 7 days", "degrees Celsius")
     precipitation_mean_7: pl.Float32 = _measure("Mean precipitation over the last 7 days", "millimetres", ge=0)

@@ -20,11 +20,12 @@ QUANTILES: dict[str, float] = {
     "q50": 0.50,
     "q75": 0.75,
     "q835": 0.835,
+    "q90": 0.90,
     "q95": 0.95,
     "q975": 0.975,
     "q995": 0.995,
 }
-"""Published quantiles: the five that planners read and the nine of the M5 uncertainty competition."""
+"""Published quantiles: the six that planners read and the nine of the M5 uncertainty competition."""
 
 _ORDERED = tuple(
     RowRule(f"{low} <= {high}", pl.col(low) <= pl.col(high), f"quantile {low} must not exceed {high}")
@@ -57,6 +58,7 @@ class _Forecast(_Series):
     q50: pl.Float64 = _quantile("q50")
     q75: pl.Float64 = _quantile("q75")
     q835: pl.Float64 = _quantile("q835")
+    q90: pl.Float64 = _quantile("q90")
     q95: pl.Float64 = _quantile("q95")
     q975: pl.Float64 = _quantile("q975")
     q995: pl.Float64 = _quantile("q995")
@@ -77,7 +79,7 @@ class Registry(pa.DataFrameModel):
     shard: pl.String = column("Group of stores that the model was trained for")
     stage: pl.String = column("Stage that the version enters", isin=["candidate", "champion", "rejected", "retired"])
     changed_at: pl.Datetime("us") = column("When it entered the stage (UTC)")  # type: ignore[valid-type]
-    changed_by: pl.String = column("Run or person who changed it")
+    changed_by: pl.String = column("Run, or entry of governance.audit_log, which knows the person")
     reason: pl.String = column("Why, with the figures behind it")
     trained_until: pl.Date = column("Last day that the training saw")
     folder: pl.String = column("Folder of the version, below the models folder")
@@ -85,6 +87,52 @@ class Registry(pa.DataFrameModel):
     lake_snapshot: pl.Int64 = column("Snapshot of the lake that the features were read at")
     wape: pl.Float64 = column("WAPE over the backtest; empty where nothing was sold", unit="share", ge=0, nullable=True)
     naive_wape: pl.Float64 = column("WAPE of seasonal naive over the same folds", unit="share", ge=0, nullable=True)
+
+
+@table(
+    "model.decisions",
+    grain=("decision_id", "opponent", "segment", "metric"),
+    owner="team:data-science",
+    retention_days=None,
+    replaced_by=None,
+    tier="gold",
+)
+class Decisions(pa.DataFrameModel):
+    """Every decision on which version is in force, by a training run or by a person, with the figures behind it: how
+    the version under judgement, the challenger, compares with its opponent on the same days of the same series. What
+    followed for each version is in model.registry.
+    """
+
+    decision_id: pl.String = column("Decision: the version that a run trained, or the entry of governance.audit_log")
+    shard: pl.String = column("Group of stores that it concerns")
+    decided_at: pl.Datetime("us") = column("When (UTC)")  # type: ignore[valid-type]
+    decided_by: pl.String = column("Run, or entry of governance.audit_log, which knows the person")
+    action: pl.String = column(
+        "first: no champion to compare with; refresh: a champion of the same recipe, trained anew; challenge: a "
+        "champion of another recipe; promote and rollback: by a person",
+        isin=["first", "refresh", "challenge", "promote", "rollback"],
+    )
+    challenger: pl.String = column("Version under judgement")
+    opponent: pl.String = column("Version that it is compared with, or seasonal_naive")
+    in_force: pl.Boolean = column("The challenger is in force by this decision")
+    segment: pl.String = column("Part of the panel: 'all', 'horizon 1-7', 'department DAIRY' and the like")
+    metric: pl.String = column("wape, or bias: its size", isin=["wape", "bias"])
+    series: pl.Int64 = column("Series compared; empty where a person decided", nullable=True, ge=0)
+    cutoffs: pl.Int64 = column("Cutoffs compared; empty where a person decided", nullable=True, ge=0)
+    opponent_value: pl.Float64 = column("Metric of the opponent", unit="share", nullable=True, ge=0)
+    challenger_value: pl.Float64 = column("Metric of the challenger", unit="share", nullable=True, ge=0)
+    improvement: pl.Float64 = column(
+        "By how much the challenger's is smaller; below 0 where it is worse", unit="share", nullable=True
+    )
+    standard_error: pl.Float64 = column(
+        "Standard error of the improvement, the larger of that over series and that over cutoffs; empty where there is "
+        "one only",
+        unit="share",
+        nullable=True,
+        ge=0,
+    )
+    guarded: pl.Boolean = column("The segment must not get worse by more than the settings allow")
+    holds: pl.Boolean = column("It does not")
 
 
 @table(
@@ -102,6 +150,12 @@ class BacktestForecasts(_Forecast):
     shard: pl.String = column("Group of stores")
     model: pl.String = column("Model judged: lightgbm, seasonal_naive, moving_average")
     cutoff: pl.Date = column("Last day that the model had seen")
+    uncorrected_mean: pl.Float64 = _units("Expected units before the correction of bias")
+    dispersion: pl.Float64 = column(
+        "Variance of the series' daily units over the 91 days to the cutoff, relative to their mean",
+        ge=0,
+        nullable=True,
+    )
     units: pl.Float64 = column("Units sold on the day", unit="units", ge=0, nullable=True)
 
 
@@ -120,8 +174,11 @@ class BacktestMetrics(pa.DataFrameModel):
     shard: pl.String = column("Group of stores")
     model: pl.String = column("Model judged")
     cutoff: pl.Date = column("Last day that the model had seen")
-    segment: pl.String = column("Part of the panel: 'all', or 'horizon 1-7' and the like")
-    metric: pl.String = column("wape, bias, rmsse, pinball, coverage_90 ...")
+    segment: pl.String = column(
+        "Part of the panel: 'all', 'horizon 1-7', 'department FOODS', 'class AX' (turnover A to C, regularity X to Z); "
+        "or a level of the hierarchy: 'level store x category'"
+    )
+    metric: pl.String = column("wape, bias, rmsse, pinball, coverage_90 ...; wrmsse and wspl for 'all' and the levels")
     value: pl.Float64 = column("Value of the metric", nullable=True)
     computed_at: pl.Datetime("us") = column("When it was computed (UTC)")  # type: ignore[valid-type]
 

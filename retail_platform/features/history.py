@@ -8,10 +8,12 @@ of a day (the panel itself holds it) and the pairing of a target day with its as
 import polars as pl
 
 from retail_platform.contracts import TABLES
+from retail_platform.features.dense import SERIES
 
 LAGS = (0, 1, 2, 3, 4, 5, 6, 7, 13, 14, 20, 21, 27, 28)
 WEEKS = (4, 8, 13)
-WINDOWS = (7, 14, 28, 56, 91, 182)
+WINDOWS = (7, 14, 28, 56, 91, 182, 364)
+DEVIATIONS = (7, 28, 91)
 SPANS = (15, 30, 100)
 
 _OBSERVED = pl.col("observed")
@@ -41,7 +43,7 @@ def build_history(demand: pl.DataFrame) -> pl.DataFrame:
             known.select("shard", "store_id", "item_id", "consumer_prices", "unemployment", as_of_date="date"),
             panel.select(statistic.over("series") for statistic in _statistics()),
             _weekday_means(panel),
-            _department_mean(known),
+            _department(known),
             _item_mean(known),
         ],
         how="horizontal",
@@ -65,8 +67,9 @@ def _statistics() -> list[pl.Expr]:
     return [
         *(_OBSERVED.shift(days).alias(f"units_lag_{days}") for days in LAGS),
         *(_rolling_mean(_OBSERVED, days).alias(f"mean_{days}") for days in WINDOWS),
-        *(_OBSERVED.rolling_std(days, min_samples=2).alias(f"std_{days}") for days in (7, 28)),
+        *(_OBSERVED.rolling_std(days, min_samples=2).alias(f"std_{days}") for days in DEVIATIONS),
         _OBSERVED.rolling_median(28, min_samples=1).alias("median_28"),
+        _OBSERVED.rolling_quantile(0.9, "linear", window_size=28, min_samples=1).alias("upper_28"),
         *(_rolling_mean(sold, days).alias(f"selling_share_{days}") for days in (28, 112)),
         *(
             _OBSERVED.ewm_mean(span=days, ignore_nulls=True).forward_fill().alias(f"weighted_mean_{days}")
@@ -77,7 +80,7 @@ def _statistics() -> list[pl.Expr]:
         _rolling_mean(_OBSERVED.is_not_null().cast(pl.Float32), 28).alias("available_share_28"),
         _rolling_mean(pl.col("on_promotion"), 28).alias("promotion_mean_28"),
         pl.col("price").forward_fill().alias("price_last"),
-        _rolling_mean(pl.col("price"), 28).alias("price_mean_28"),
+        *(_rolling_mean(pl.col("price"), days).alias(f"price_mean_{days}") for days in (28, 364)),
         pl.col("price").cum_max().forward_fill().alias("price_max"),
         _rolling_mean(pl.col("temperature"), 7).alias("temperature_mean_7"),
         _rolling_mean(pl.col("precipitation"), 7).alias("precipitation_mean_7"),
@@ -94,15 +97,30 @@ def _weekday_means(panel: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _department_mean(known: pl.DataFrame) -> pl.DataFrame:
-    """Units of the store's department per day, averaged over 28 days."""
+def _department(known: pl.DataFrame) -> pl.DataFrame:
+    """Units of the store's department per day and per item and day, and the price of its items."""
     keys = ["store_id", "department", "date"]
     units = pl.col("units")
-    total = known.group_by(keys).agg(total=pl.when(units.count() > 0).then(units.sum())).sort(keys)
-    mean = total.select(
-        *keys, store_department_mean_28=_rolling_mean(pl.col("total"), 28).over("store_id", "department")
+    daily = (
+        known.with_columns(last_price=pl.col("price").forward_fill().over(SERIES))
+        .group_by(keys)
+        .agg(
+            total=pl.when(units.count() > 0).then(units.sum()),
+            per_item=observed_units().mean(),
+            store_department_price=pl.col("last_price").mean(),
+        )
+        .sort(keys)
     )
-    return known.select(keys).join(mean, on=keys, how="left", nulls_equal=True, maintain_order="left").drop(keys)
+    means = daily.select(
+        *keys,
+        "store_department_price",
+        *(
+            _rolling_mean(pl.col("total"), days).over("store_id", "department").alias(f"store_department_mean_{days}")
+            for days in (7, 28)
+        ),
+        department_item_mean_28=_rolling_mean(pl.col("per_item"), 28).over("store_id", "department"),
+    )
+    return known.select(keys).join(means, on=keys, how="left", nulls_equal=True, maintain_order="left").drop(keys)
 
 
 def _item_mean(known: pl.DataFrame) -> pl.DataFrame:

@@ -1,24 +1,35 @@
 """How well each model would have done: forecasts from past origins, each made only from what was known there.
 
-Here: the rolling origins, the forecasts of every model with quantiles, and their measures. Not here: the measures'
-formulas (`forecasting/metrics.py`) and the decision that follows (`forecasting/training.py`).
+Here: the rolling origins, the forecasts of every model with quantiles, and their measures in all, by horizon block,
+department, class and level of the hierarchy. Not here: the measures' formulas (`forecasting/metrics.py`), whether a
+difference is luck (`forecasting/comparison.py`) and the decision that follows (`forecasting/training.py`).
 """
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 import polars as pl
 
 from retail_platform.contracts import TABLES
+from retail_platform.contracts.forecast import QUANTILES
+from retail_platform.features.classes import demand_classes
+from retail_platform.features.dense import SERIES
 from retail_platform.features.history import observed_units
-from retail_platform.forecasting.metrics import all_metrics, series_scales
+from retail_platform.forecasting.bias import BiasFactors
+from retail_platform.forecasting.hierarchy import Hierarchy, node_scales
+from retail_platform.forecasting.metrics import HIERARCHICAL_METRICS, all_metrics, series_scales
 from retail_platform.forecasting.models import MODELS, Progress, silent
-from retail_platform.forecasting.quantiles import QuantileCalibrator
-from retail_platform.forecasting.training_set import SERIES, HorizonBlock, horizon_blocks
+from retail_platform.forecasting.quantiles import NodeSpread, QuantileCalibrator, dispersions
+from retail_platform.forecasting.training_set import HorizonBlock, horizon_blocks
 from retail_platform.settings import ForecastSettings
 
 SHORTEST_TRAINING_DAYS = 28
 """Days of targets that the earliest training needs, besides the horizon's length before them for their history."""
+SAME_SEASON_DAYS = 364
+"""The same weekday of the same season, a year before."""
+CORRECTED = ("lightgbm",)
+"""Models that learn, and whose bias is therefore worth correcting; the simple rules stay what they are called."""
 
 
 class NotEnoughHistory(Exception):
@@ -36,8 +47,9 @@ class Fold:
 @dataclass(frozen=True)
 class Backtest:
     """`forecasts`: the scored folds with quantiles, as model.backtest_forecasts without its run facts. `metrics`: long
-    form (model, cutoff, segment, metric, value). `errors`: model, cutoff, horizon, mean, units of all folds, the
-    unscored one included: what the quantiles of later folds are learned from.
+    form (model, cutoff, segment, metric, value). `errors`: model, cutoff, store_id, item_id, horizon, mean,
+    uncorrected_mean, dispersion and units of all folds, the unscored one included: what bias and quantiles of later
+    folds are learned from.
     """
 
     folds: tuple[Fold, ...]
@@ -47,11 +59,12 @@ class Backtest:
 
 
 def plan_folds(demand: pl.DataFrame, settings: ForecastSettings) -> tuple[Fold, ...]:
-    """The rolling origins, oldest first: `cutoffs` scored ones, each a horizon apart, the last a horizon before the
-    last known day; and one unscored before them.
+    """The rolling origins, oldest first: `cutoffs` scored ones and one unscored before them. The last lies a horizon
+    before the last known day, those before it a horizon apart; and the first a year before the last known day, so that
+    it forecasts the season that is to be forecast now.
 
-    A short panel gets fewer scored folds, at the least one, and then without an unscored fold before it. Raises
-    `NotEnoughHistory` where not even that is possible.
+    A panel too short for a fold of a year ago has recent ones only; a short one gets fewer, at the least one, and then
+    without an unscored fold before it. Raises `NotEnoughHistory` where not even that is possible.
     """
     days = demand.filter(pl.col("units").is_not_null()).select(first=pl.col("date").min(), last=pl.col("date").max())
     first, last = days.row(0)
@@ -65,22 +78,33 @@ def plan_folds(demand: pl.DataFrame, settings: ForecastSettings) -> tuple[Fold, 
             f"history, {SHORTEST_TRAINING_DAYS} to learn from and {horizon} to forecast. Load earlier sales or shorten "
             "forecast.horizon_days"
         )
-    scored = max(1, min(settings.cutoffs, possible - 1))
-    unscored = 1 if possible > scored else 0
-    steps = range(scored + unscored, 0, -1)
-    return tuple(Fold(last - timedelta(days=horizon * step), scored=step <= scored) for step in steps)
+    recent = settings.cutoffs - 1
+    year = SAME_SEASON_DAYS
+    if known_days >= shortest + horizon + year and horizon * recent < year:
+        steps = [(year + horizon, False), (year, True), *((horizon * step, True) for step in range(recent, 0, -1))]
+    else:
+        scored = max(1, min(settings.cutoffs, possible - 1))
+        unscored = 1 if possible > scored else 0
+        steps = [(horizon * step, step <= scored) for step in range(scored + unscored, 0, -1)]
+    return tuple(Fold(last - timedelta(days=back), scored=scored) for back, scored in steps)
 
 
 def run_backtest(
-    demand: pl.DataFrame, history: pl.DataFrame, settings: ForecastSettings, progress: Progress = silent
+    demand: pl.DataFrame,
+    history: pl.DataFrame,
+    settings: ForecastSettings,
+    progress: Progress = silent,
+    *,
+    models: Collection[str] = tuple(MODELS),
 ) -> Backtest:
-    """Forecast from every fold's cutoff with every model, trained anew on what was known then.
+    """Forecast from every fold's cutoff with every model of `models`, trained anew on what was known then.
 
-    The quantiles of a fold are learned from the errors of the folds before it, whose targets all lie at or before its
-    cutoff. `units` is null, and the day not scored, where the item was out of stock or not listed.
+    Bias and quantiles of a fold are learned from the errors of the folds before it, whose targets all lie at or before
+    its cutoff. `units` is null, and the day not scored, where the item was out of stock or not listed.
     """
     blocks = horizon_blocks(settings)
     truth = demand.select(*SERIES, "date", units=observed_units().cast(pl.Float64))
+    hierarchy = Hierarchy.of(demand)
     folds = plan_folds(demand, settings)
     errors: list[pl.DataFrame] = []
     forecasts: list[pl.DataFrame] = []
@@ -88,26 +112,84 @@ def run_backtest(
     for number, fold in enumerate(folds, start=1):
         progress(f"fold {number} of {len(folds)}: forecasting {settings.horizon_days} days after {fold.cutoff}")
         past = pl.concat(errors) if errors else None
-        mean = _means(demand, history, fold.cutoff, settings, progress).join(truth, on=[*SERIES, "date"], how="left")
-        errors.append(mean.select("model", "cutoff", "horizon", "mean", "units"))
+        mean = (
+            _means(demand, history, fold.cutoff, settings, progress, models)
+            .join(truth, on=[*SERIES, "date"], how="left")
+            .join(dispersions(history, fold.cutoff), on=SERIES, how="left")
+            .join(_departments(demand), on=SERIES, how="left")
+        )
+        parts = mean.partition_by("model", maintain_order=True)
+        corrected = pl.concat(_corrected(part, past) for part in parts).drop("department")
+        errors.append(corrected.drop("listed"))
         if fold.scored:
-            forecast = pl.concat(
-                _with_quantiles(part, past, blocks) for part in mean.partition_by("model", maintain_order=True)
-            )
+            by_model = corrected.partition_by("model", maintain_order=True)
+            spreads = {str(part["model"][0]): _spreads(part, past, hierarchy, blocks) for part in by_model}
+            forecast = pl.concat(spreads[str(part["model"][0])][0].apply(part).drop("listed") for part in by_model)
+            nodes = {name: spread for name, (_, spread) in spreads.items()}
             forecasts.append(forecast)
-            metrics.append(score(forecast, demand, blocks))
+            metrics.append(score(forecast, demand, hierarchy, nodes, blocks))
     return Backtest(folds, pl.concat(forecasts), pl.concat(metrics), pl.concat(errors))
 
 
-def score(forecast: pl.DataFrame, demand: pl.DataFrame, blocks: list[HorizonBlock]) -> pl.DataFrame:
-    """Every measure of one fold's forecasts, in all and by horizon block: model, cutoff, segment, metric, value."""
+def score(
+    forecast: pl.DataFrame,
+    demand: pl.DataFrame,
+    hierarchy: Hierarchy,
+    nodes: Mapping[str, NodeSpread],
+    blocks: list[HorizonBlock],
+) -> pl.DataFrame:
+    """Every measure of one fold's forecasts: model, cutoff, segment, metric, value. Segments are the whole, horizon
+    blocks, departments and classes; WRMSSE and WSPL are given for the whole and by level of the hierarchy.
+    """
     cutoff: date = forecast["cutoff"].max()  # type: ignore[assignment]
-    scored = forecast.join(series_scales(demand, cutoff), on=SERIES, how="left")
+    scored = (
+        forecast.join(series_scales(demand, cutoff), on=SERIES, how="left")
+        .join(demand_classes(demand, cutoff).select(*SERIES, "demand_class"), on=SERIES, how="left")
+        .join(_departments(demand), on=SERIES, how="left")
+    )
     keys = ["model", "cutoff", "segment"]
     block = pl.coalesce(
         pl.when(pl.col("horizon") <= b.last).then(pl.lit(f"horizon {b.first}-{b.last}")) for b in blocks
     )
-    return pl.concat(all_metrics(scored.with_columns(segment=segment), keys) for segment in (pl.lit("all"), block))
+    segments = {
+        "all": pl.lit("all"),
+        "horizon": block,
+        "department": pl.format("department {}", pl.col("department").fill_null("unknown")),
+        "class": pl.format("class {}", pl.col("demand_class").fill_null("unknown")),
+    }
+    levels = pl.concat(
+        node_forecasts(part, hierarchy, nodes[str(part["model"][0])], by=("model", "cutoff", "horizon"))
+        for part in forecast.filter(pl.col("units").is_not_null()).partition_by("model", maintain_order=True)
+    ).join(node_scales(demand, hierarchy, cutoff), on=["level", "node"], how="left")
+    return pl.concat(
+        [
+            *(all_metrics(scored.with_columns(segment=segment), keys) for segment in segments.values()),
+            all_metrics(levels.with_columns(segment=pl.lit("all")), keys, HIERARCHICAL_METRICS),
+            all_metrics(levels, ["model", "cutoff", "level"], HIERARCHICAL_METRICS).select(
+                "model", "cutoff", pl.format("level {}", "level").alias("segment"), "metric", "value"
+            ),
+        ]
+    )
+
+
+def node_forecasts(
+    forecast: pl.DataFrame, hierarchy: Hierarchy, spread: NodeSpread, by: Sequence[str] = ("date", "horizon")
+) -> pl.DataFrame:
+    """Forecasts of every node, bottom-up: level, node, `by` (which must hold horizon), mean, units where the forecast
+    has them, and the QUANTILES. The means add up at every level; quantiles of a node are learned from its own level's
+    errors. At the level of the series themselves they are those of the forecast.
+    """
+    columns = ["mean", *(["units"] if "units" in forecast.columns else []), *QUANTILES]
+    sums = hierarchy.sums(forecast, columns, by)
+    own = pl.col("level") == (hierarchy.finest or "")
+    return pl.concat([spread.apply(sums.filter(~own)), sums.filter(own)]).sort("level", "node", *by)
+
+
+def node_errors(errors: pl.DataFrame, hierarchy: Hierarchy) -> pl.DataFrame:
+    """What `NodeSpread.fit` learns from, out of the errors of series (store_id, item_id, cutoff, horizon, mean, units):
+    level, node, cutoff, horizon, mean, units.
+    """
+    return hierarchy.sums(errors.filter(pl.col("units").is_not_null()), ["mean", "units"], by=("cutoff", "horizon"))
 
 
 def backtest_tables(
@@ -124,17 +206,51 @@ def backtest_tables(
 
 
 def _means(
-    demand: pl.DataFrame, history: pl.DataFrame, cutoff: date, settings: ForecastSettings, progress: Progress
+    demand: pl.DataFrame,
+    history: pl.DataFrame,
+    cutoff: date,
+    settings: ForecastSettings,
+    progress: Progress,
+    models: Collection[str],
 ) -> pl.DataFrame:
-    """Mean forecasts of every model from one cutoff."""
+    """Mean forecasts of these models from one cutoff."""
     return pl.concat(
         fit(demand, history, cutoff, settings, progress)
         .predict_mean(demand, history, cutoff)
         .with_columns(model=pl.lit(name), cutoff=pl.lit(cutoff))
         for name, fit in MODELS.items()
+        if name in models
     )
 
 
-def _with_quantiles(forecast: pl.DataFrame, past: pl.DataFrame | None, blocks: list[HorizonBlock]) -> pl.DataFrame:
-    own = None if past is None else past.filter(pl.col("model") == forecast["model"][0])
-    return QuantileCalibrator.fit(own, blocks).apply(forecast).drop("listed")
+def _departments(demand: pl.DataFrame) -> pl.DataFrame:
+    return demand.select(*SERIES, "department").unique(SERIES, keep="last", maintain_order=True)
+
+
+def _of_model(past: pl.DataFrame | None, forecast: pl.DataFrame) -> pl.DataFrame | None:
+    return None if past is None else past.filter(pl.col("model") == forecast["model"][0])
+
+
+def _corrected(forecast: pl.DataFrame, past: pl.DataFrame | None) -> pl.DataFrame:
+    """The forecast of one model with its bias corrected, and the mean as it was as uncorrected_mean."""
+    forecast = forecast.with_columns(uncorrected_mean="mean")
+    own = _of_model(past, forecast)
+    if own is None or forecast["model"][0] not in CORRECTED:
+        return forecast
+    departments = forecast.select(*SERIES, "department").unique(SERIES)
+    return learn_bias(own, departments).apply(forecast)
+
+
+def learn_bias(errors: pl.DataFrame, departments: pl.DataFrame) -> BiasFactors:
+    """Bias factors from one model's errors: store_id, item_id, cutoff, uncorrected_mean, units."""
+    return BiasFactors.fit(
+        errors.select(*SERIES, "cutoff", "units", mean="uncorrected_mean").join(departments, on=SERIES)
+    )
+
+
+def _spreads(
+    forecast: pl.DataFrame, past: pl.DataFrame | None, hierarchy: Hierarchy, blocks: list[HorizonBlock]
+) -> tuple[QuantileCalibrator, NodeSpread]:
+    own = _of_model(past, forecast)
+    of_nodes = None if own is None else node_errors(own, hierarchy)
+    return QuantileCalibrator.fit(own, blocks), NodeSpread.fit(of_nodes, blocks)

@@ -35,7 +35,7 @@ def forecast_chart(demand: pl.DataFrame, forecast: pl.DataFrame, *, series: int 
     )
     columns = 2 if largest.height > 1 else 1
     rows = max(1, -(-largest.height // columns))
-    figure = _figure(11, 0.5 + 2.4 * rows)
+    figure = new_figure(11, 0.5 + 2.4 * rows)
     first_day = forecast["date"].min()
     for place, (store, item) in enumerate(largest.select(SERIES).iter_rows(), start=1):
         own = (pl.col("store_id") == store) & (pl.col("item_id") == item)
@@ -52,16 +52,16 @@ def forecast_chart(demand: pl.DataFrame, forecast: pl.DataFrame, *, series: int 
         axes.fill_between(days, ahead["q25"], ahead["q75"], color=EXPECTED, alpha=0.3, lw=0, label="q25 to q75")
         axes.plot(sold["date"].to_list(), sold["units"], color=SOLD, lw=0.9, label="sold")
         axes.plot(days, ahead["mean"], color=EXPECTED, lw=1.8, label="expected")
-        axes.set_title(f"{_plain(item)}, store {_plain(store)}", fontsize=9, loc="left")
+        axes.set_title(f"{plain_text(item)}, store {plain_text(store)}", fontsize=9, loc="left")
         axes.set_ylim(bottom=0)
         axes.set_ylabel("units per day", fontsize=8)
         locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-        _plain_axes(axes)
+        plain_axes(axes)
         if place == 1:
             axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper left")
-    return _png(figure)
+    return as_png(figure)
 
 
 def backtest_chart(metrics: pl.DataFrame) -> bytes:
@@ -73,7 +73,7 @@ def backtest_chart(metrics: pl.DataFrame) -> bytes:
         .agg(pl.col("value").mean())
         .sort("cutoff")
     )
-    figure = _figure(8, 3.2)
+    figure = new_figure(8, 3.2)
     axes = figure.add_subplot(1, 1, 1)
     cutoffs = [str(day) for day in wape["cutoff"].unique().sort()]
     for model in wape["model"].unique(maintain_order=True).sort():
@@ -93,30 +93,30 @@ def backtest_chart(metrics: pl.DataFrame) -> bytes:
     axes.set_xlabel("last day that the model had seen", fontsize=8)
     axes.set_ylabel("WAPE (lower is better)", fontsize=8)
     axes.legend(fontsize=8, frameon=False, loc="lower left")
-    _plain_axes(axes)
-    return _png(figure)
+    plain_axes(axes)
+    return as_png(figure)
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
     """A figure of its own, so that no global state of pyplot is touched."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _plain_axes(axes: "Axes") -> None:
+def plain_axes(axes: "Axes") -> None:
     axes.tick_params(labelsize=8)
     axes.grid(axis="y", color="#e0e0e0", lw=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Names are shown as they are: a dollar sign would begin a formula."""
     return text.replace("$", r"\$")
 
 
-def _png(figure: "Figure") -> bytes:
+def as_png(figure: "Figure") -> bytes:
     picture = BytesIO()
     figure.savefig(picture, format="png", dpi=110, metadata={"Software": None})
     return picture.getvalue()

@@ -3,10 +3,14 @@
 Each takes a frame of scored forecasts (mean, quantiles, units, and for the scaled measures scale_absolute and
 scale_squared) and the columns to group by, and returns one row per group: those columns and `value`. Rows without
 units are not scored; a group in which a measure is not defined has a null value.
+
+`wrmsse` and `wspl` are the measures of the M5 competition. They take the forecasts of every node of the hierarchy:
+besides the columns above level, node and weight (`forecasting/hierarchy.py`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from types import MappingProxyType
 
 import polars as pl
 
@@ -17,6 +21,9 @@ Metric = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
 
 SERIES = ["store_id", "item_id"]
 SEASON_DAYS = 7
+
+M5_QUANTILES = ("q005", "q025", "q165", "q25", "q50", "q75", "q835", "q975", "q995")
+"""The quantiles of the M5 uncertainty competition."""
 
 _ERROR = pl.col("mean") - pl.col("units")
 
@@ -81,6 +88,23 @@ def not_above_q95(scored: pl.DataFrame, by: Sequence[str] = ()) -> pl.DataFrame:
     return _by(scored, by, (pl.col("units") <= pl.col("q95")).mean())
 
 
+def wrmsse(scored: pl.DataFrame, by: Sequence[str] = ()) -> pl.DataFrame:
+    """Weighted root mean squared scaled error (M5 accuracy competition): the RMSSE of each node, mean over the nodes of
+    a level by their weight, mean over the levels. Nodes without a scale are passed over.
+    """
+    scaled = _scaled(scored, "scale_squared")
+    return _over_the_hierarchy(scaled, by, (_ERROR**2 / pl.col("scale_squared")).mean().sqrt())
+
+
+def wspl(scored: pl.DataFrame, by: Sequence[str] = ()) -> pl.DataFrame:
+    """Weighted scaled pinball loss (M5 uncertainty competition): the pinball loss of each node, mean over the nine
+    quantiles and relative to the node's mean absolute daily change; mean over nodes and levels as `wrmsse`.
+    """
+    scaled = _scaled(scored, "scale_absolute")
+    losses = [_pinball_loss(name, QUANTILES[name]) for name in M5_QUANTILES]
+    return _over_the_hierarchy(scaled, by, (pl.mean_horizontal(losses) / pl.col("scale_absolute")).mean())
+
+
 METRICS: dict[str, Metric] = {
     "wape": wape,
     "bias": bias,
@@ -93,6 +117,9 @@ METRICS: dict[str, Metric] = {
     "coverage_90": coverage_90,
     "not_above_q95": not_above_q95,
 }
+
+
+HIERARCHICAL_METRICS: dict[str, Metric] = {"wrmsse": wrmsse, "wspl": wspl}
 
 
 def series_scales(demand: pl.DataFrame, cutoff: date) -> pl.DataFrame:
@@ -116,11 +143,13 @@ def series_scales(demand: pl.DataFrame, cutoff: date) -> pl.DataFrame:
     )
 
 
-def all_metrics(scored: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    """Every measure of METRICS in long form: the group columns, metric, value."""
+def all_metrics(
+    scored: pl.DataFrame, by: Sequence[str], metrics: Mapping[str, Metric] = MappingProxyType(METRICS)
+) -> pl.DataFrame:
+    """Every measure in long form: the group columns, metric, value."""
     return pl.concat(
         metric(scored, by).select(*by, metric=pl.lit(name), value=pl.col("value").cast(pl.Float64))
-        for name, metric in METRICS.items()
+        for name, metric in metrics.items()
     )
 
 
@@ -135,6 +164,18 @@ def _mean_over_series(per_series: pl.DataFrame, by: Sequence[str]) -> pl.DataFra
     if not by:
         return per_series.select(pl.col("value").mean())
     return per_series.group_by(by).agg(pl.col("value").mean()).sort(by)
+
+
+def _over_the_hierarchy(scored: pl.DataFrame, by: Sequence[str], value: pl.Expr) -> pl.DataFrame:
+    groups = [name for name in by if name != "level"]
+    nodes = _by(scored, [*groups, "level", "node"], value).join(
+        scored.select("level", "node", "weight", *groups).unique(), on=[*groups, "level", "node"], nulls_equal=True
+    )
+    share = pl.col("weight") / pl.col("weight").sum()
+    # Nodes of no weight are all that a level may have: then they count alike.
+    mean = pl.when(pl.col("weight").sum() > 0).then((share * pl.col("value")).sum()).otherwise(pl.col("value").mean())
+    levels = nodes.group_by(*groups, "level").agg(value=mean).sort(*groups, "level")
+    return levels.select(*by, "value") if "level" in by else _mean_over_series(levels, by)
 
 
 def _scaled(scored: pl.DataFrame, scale: str) -> pl.DataFrame:

@@ -1,24 +1,33 @@
 """The spread around a mean forecast, learned from forecast errors that the model did not see in training.
 
-Here: conditional quantiles of units given the predicted mean, per horizon block, for any mean model. Not here: the
-mean itself (`forecasting/models.py`), and the quantiles of sums over days, which are not sums of quantiles
-(`replenishment/`).
+Here: conditional quantiles of units given the predicted mean, per horizon block and class of series, for any mean
+model; and the same for the nodes of the hierarchy. Not here: the mean itself (`forecasting/models.py`), and the
+quantiles of sums over days, which are not sums of quantiles (`replenishment/`).
 
-Method: past forecasts are sorted by their predicted mean and cut into bins of about equal count; in each bin the
-empirical quantiles of what was sold are taken. Between the bins' centres they are interpolated, below the lowest they
-stay as they are there, and above the highest they grow in proportion. Quantiles rise with the mean by construction.
-Without enough past errors the spread is that of a negative binomial whose variance is m + m^2 / 2 for a mean m.
+Method for series: past forecasts are cut into classes by the dispersion of the series (variance relative to mean, as it
+was at the origin) and, within a class, sorted by their predicted mean and cut into bins of about equal count; in each
+bin the empirical quantiles of what was sold are taken. Between the bins' centres they are interpolated, above the
+highest they grow in proportion, and below the lowest they stay as they are there, or shrink in proportion where that
+one is a unit or more. Quantiles rise with the mean by
+construction. Without enough past errors the spread is that of a negative binomial whose variance is m + m^2 / 2 for a
+mean m.
+
+Method for nodes: the same where a level has many of them. Where it has few, the quantiles lie so many standard
+deviations of past relative errors from the mean as those of Student's distribution with 5 degrees of freedom.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from retail_platform.contracts.forecast import QUANTILES
+from retail_platform.features.dense import SERIES
 from retail_platform.forecasting.training_set import HorizonBlock
 
 Floats = npt.NDArray[np.float64]
@@ -26,11 +35,23 @@ Floats = npt.NDArray[np.float64]
 FEWEST_ERRORS = 200
 """Past errors below which a block borrows those of all blocks, and below which these give way to the assumption."""
 ROWS_PER_BIN = 400
+ROWS_PER_CLASS = 4_000
+MOST_CLASSES = 5
+ORDINARY_DISPERSION = 1.0
+"""Of a series of which too little is known: that of a Poisson distribution."""
+MANY_NODES = 100
+FEWEST_NODE_ERRORS = 20
+UNKNOWN_DEVIATION = 0.2
+"""Standard deviation of relative errors where none was observed."""
 MOST_BINS = 50
 LARGEST_QUANTILE = 1e12
 
 _SMALLEST_MEAN = 1e-6
+_SMALLEST_RATE = 0.05
 _LEVELS = np.array(list(QUANTILES.values()))
+# Quantiles of Student's distribution with 5 degrees of freedom above its median, scaled to a standard deviation of 1.
+_STUDENT_ABOVE = {0.5: 0.0, 0.75: 0.5629, 0.835: 0.8355, 0.9: 1.1432, 0.95: 1.5608, 0.975: 1.9912, 0.995: 3.1233}
+_STUDENT = np.array([_STUDENT_ABOVE[p] if p >= 0.5 else -_STUDENT_ABOVE[round(1 - p, 3)] for p in QUANTILES.values()])
 
 
 @dataclass(frozen=True)
@@ -44,46 +65,66 @@ class QuantileTable:
         """Quantiles at each of the means: means x QUANTILES, rising along both axes, not negative."""
         centres = np.array(self.means)
         inside = np.column_stack([np.interp(mean, centres, column) for column in np.array(self.quantiles).T])
-        above = np.maximum(mean / centres[-1], 1.0)[:, None]
-        quantiles: Floats = np.clip(inside * above, 0.0, LARGEST_QUANTILE)
+        beyond = np.maximum(mean / centres[-1], 1.0)
+        if centres[0] >= 1:
+            beyond *= np.minimum(mean / centres[0], 1.0)
+        quantiles: Floats = np.clip(inside * beyond[:, None], 0.0, LARGEST_QUANTILE)
         return quantiles
 
 
 @dataclass(frozen=True)
 class QuantileCalibrator:
-    """One table per horizon block; `errors` says how many past forecasts each was learned from, 0 if assumed."""
+    """Tables by horizon block and, within it, class of dispersion; `errors` says how many past forecasts each was
+    learned from, 0 if assumed. `edges` are the bounds between the classes.
+    """
 
     blocks: tuple[HorizonBlock, ...]
-    tables: tuple[QuantileTable, ...]
-    errors: tuple[int, ...]
+    edges: tuple[float, ...]
+    tables: tuple[tuple[QuantileTable, ...], ...]
+    errors: tuple[tuple[int, ...], ...]
 
     @classmethod
     def fit(cls, predictions: pl.DataFrame | None, blocks: Sequence[HorizonBlock]) -> "QuantileCalibrator":
-        """Learn from past forecasts (columns mean, units, horizon) whose targets lay after their model's cutoff.
+        """Learn from past forecasts (columns mean, units, horizon, dispersion) whose targets lay after their model's
+        cutoff.
 
         Rows without units are passed over. With fewer than 200 errors in a block all horizons count together, and
-        with fewer than 200 in all, or none (None), the assumed spread is taken.
+        with fewer than 200 in all, or none (None), the assumed spread is taken. Classes are made where each gets
+        thousands of errors.
         """
         known = _known(predictions)
+        classes = max(1, min(MOST_CLASSES, known.height // (len(blocks) * ROWS_PER_CLASS)))
+        dispersion = known["dispersion"].fill_null(ORDINARY_DISPERSION).to_numpy()
+        edges = np.quantile(dispersion, np.arange(1, classes) / classes) if known.height else np.array([])
+        class_of = np.searchsorted(edges, dispersion)
         tables, errors = [], []
         for block in blocks:
-            own = known.filter(pl.col("horizon").is_between(block.first, block.last))
-            used = own if own.height >= FEWEST_ERRORS else known
-            enough = used.height >= FEWEST_ERRORS
-            tables.append(_empirical(used) if enough else assumed_table())
-            errors.append(used.height if enough else 0)
-        return cls(tuple(blocks), tuple(tables), tuple(errors))
+            in_block = ((known["horizon"] >= block.first) & (known["horizon"] <= block.last)).to_numpy()
+            row: list[QuantileTable] = []
+            counts: list[int] = []
+            for number in range(classes):
+                own = known.filter(pl.Series(in_block & (class_of == number)))
+                used = own if own.height >= FEWEST_ERRORS else known
+                enough = used.height >= FEWEST_ERRORS
+                row.append(_empirical(used) if enough else assumed_table())
+                counts.append(used.height if enough else 0)
+            tables.append(tuple(row))
+            errors.append(tuple(counts))
+        return cls(tuple(blocks), tuple(edges.tolist()), tuple(tables), tuple(errors))
 
     def apply(self, forecast: pl.DataFrame) -> pl.DataFrame:
-        """Add the columns of QUANTILES to a forecast with mean, horizon and listed.
+        """Add the columns of QUANTILES to a forecast with mean, horizon, dispersion and listed.
 
         Horizons beyond the last block use it. Days on which the item is not listed have no demand at all.
         """
         mean, horizon = forecast["mean"].to_numpy(), forecast["horizon"].to_numpy()
+        dispersion = forecast["dispersion"].fill_null(ORDINARY_DISPERSION).to_numpy()
+        class_of = np.searchsorted(np.array(self.edges), dispersion)
         values = np.zeros((forecast.height, _LEVELS.size))
-        for block, table in zip(self.blocks, self.tables, strict=True):
-            own = horizon >= block.first
-            values[own] = table.at(mean[own])
+        for block, tables in zip(self.blocks, self.tables, strict=True):
+            for number, table in enumerate(tables):
+                own = (horizon >= block.first) & (class_of == number)
+                values[own] = table.at(mean[own])
         values[~forecast["listed"].to_numpy()] = 0.0
         return forecast.with_columns(pl.Series(name, values[:, i]) for i, name in enumerate(QUANTILES))
 
@@ -91,15 +132,17 @@ class QuantileCalibrator:
         return json.dumps(
             {
                 "levels": list(_LEVELS),
+                "edges": self.edges,
                 "blocks": [
                     {
                         "first": block.first,
                         "last": block.last,
-                        "errors": errors,
-                        "means": table.means,
-                        "quantiles": table.quantiles,
+                        "classes": [
+                            {"errors": count, "means": table.means, "quantiles": table.quantiles}
+                            for count, table in zip(counts, tables, strict=True)
+                        ],
                     }
-                    for block, table, errors in zip(self.blocks, self.tables, self.errors, strict=True)
+                    for block, tables, counts in zip(self.blocks, self.tables, self.errors, strict=True)
                 ],
             }
         )
@@ -108,16 +151,97 @@ class QuantileCalibrator:
     def from_json(cls, text: str) -> "QuantileCalibrator":
         """The calibrator that `to_json` wrote. Raises `ValueError` where it holds other quantiles than published."""
         facts = json.loads(text)
-        if facts["levels"] != list(_LEVELS):
-            raise ValueError(
-                f"the calibrator holds the quantiles {facts['levels']}, published are {list(_LEVELS)}; train again"
-            )
+        _same_levels(facts["levels"])
         blocks = facts["blocks"]
         return cls(
             tuple(HorizonBlock(block["first"], block["last"]) for block in blocks),
-            tuple(QuantileTable(tuple(b["means"]), tuple(tuple(row) for row in b["quantiles"])) for b in blocks),
-            tuple(block["errors"] for block in blocks),
+            tuple(facts["edges"]),
+            tuple(tuple(_table_from(one) for one in block["classes"]) for block in blocks),
+            tuple(tuple(one["errors"] for one in block["classes"]) for block in blocks),
         )
+
+
+@dataclass(frozen=True)
+class NodeSpread:
+    """Quantiles of the nodes of the hierarchy: by level and horizon block a table, or the standard deviation of
+    relative errors.
+    """
+
+    blocks: tuple[HorizonBlock, ...]
+    levels: Mapping[str, tuple[QuantileTable | float, ...]]
+
+    @classmethod
+    def fit(cls, errors: pl.DataFrame | None, blocks: Sequence[HorizonBlock]) -> "NodeSpread":
+        """Learn from past forecasts of nodes: level, node, horizon, mean, units. A block with fewer than 20 errors
+        borrows those of all; a level without any has the spread of `UNKNOWN_DEVIATION`.
+        """
+        levels: dict[str, tuple[QuantileTable | float, ...]] = {}
+        if errors is None:
+            return cls(tuple(blocks), levels)
+        known = errors.filter((pl.col("mean") > 0) & pl.col("units").is_not_null())
+        for (level,), own in sorted(known.group_by("level"), key=lambda part: str(part[0])):
+            many = own["node"].n_unique() >= MANY_NODES
+            spreads: list[QuantileTable | float] = []
+            for block in blocks:
+                of_block = own.filter(pl.col("horizon").is_between(block.first, block.last))
+                used = of_block if of_block.height >= FEWEST_NODE_ERRORS else own
+                spreads.append(_empirical(used) if many and used.height >= FEWEST_ERRORS else _deviation(used))
+            levels[str(level)] = tuple(spreads)
+        return cls(tuple(blocks), levels)
+
+    def apply(self, forecast: pl.DataFrame) -> pl.DataFrame:
+        """Add the columns of QUANTILES to a forecast of nodes with level, horizon and mean."""
+        mean, horizon = forecast["mean"].to_numpy(), forecast["horizon"].to_numpy()
+        level = forecast["level"].to_numpy()
+        values = np.zeros((forecast.height, _LEVELS.size))
+        for name in forecast["level"].unique():
+            spreads = self.levels.get(name, (UNKNOWN_DEVIATION,) * len(self.blocks))
+            for block, spread in zip(self.blocks, spreads, strict=True):
+                own = (horizon >= block.first) & (level == name)
+                if isinstance(spread, QuantileTable):
+                    values[own] = spread.at(mean[own])
+                else:
+                    values[own] = np.maximum(mean[own][:, None] * (1 + spread * _STUDENT), 0.0)
+        return forecast.with_columns(pl.Series(name, values[:, i]) for i, name in enumerate(QUANTILES))
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "levels": list(_LEVELS),
+                "blocks": [[block.first, block.last] for block in self.blocks],
+                "nodes": {
+                    level: [
+                        {"means": spread.means, "quantiles": spread.quantiles}
+                        if isinstance(spread, QuantileTable)
+                        else spread
+                        for spread in spreads
+                    ]
+                    for level, spreads in self.levels.items()
+                },
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "NodeSpread":
+        """The spread that `to_json` wrote. Raises `ValueError` where it holds other quantiles than published."""
+        facts = json.loads(text)
+        _same_levels(facts["levels"])
+        return cls(
+            tuple(HorizonBlock(first, last) for first, last in facts["blocks"]),
+            {
+                level: tuple(_table_from(one) if isinstance(one, dict) else one for one in spreads)
+                for level, spreads in facts["nodes"].items()
+            },
+        )
+
+
+def dispersions(history: pl.DataFrame, origin: date) -> pl.DataFrame:
+    """Dispersion of each series as known at the origin: store_id, item_id, dispersion; null where the last 91 days hold
+    fewer than two observed ones.
+    """
+    return history.filter(pl.col("as_of_date") == origin).select(
+        *SERIES, dispersion=(pl.col("std_91") ** 2 / (pl.col("mean_91") + _SMALLEST_RATE)).cast(pl.Float64)
+    )
 
 
 def assumed_table() -> QuantileTable:
@@ -137,10 +261,30 @@ def _negative_binomial_quantiles(mean: float) -> Floats:
     return np.searchsorted(distribution, _LEVELS).astype(np.float64)
 
 
+def _deviation(known: pl.DataFrame) -> float:
+    """Root mean square of relative errors, the unknown one counting as one of them."""
+    errors = ((known["units"] - known["mean"]) / known["mean"]).to_numpy()
+    if not errors.size:
+        return UNKNOWN_DEVIATION
+    variance = (UNKNOWN_DEVIATION**2 + (errors**2).sum()) / (1 + errors.size)
+    return float(np.sqrt(variance))
+
+
+def _same_levels(levels: Sequence[float]) -> None:
+    if list(levels) != list(_LEVELS):
+        raise ValueError(f"the calibrator holds the quantiles {levels}, published are {list(_LEVELS)}; train again")
+
+
+def _table_from(facts: Mapping[str, Any]) -> QuantileTable:
+    return QuantileTable(tuple(facts["means"]), tuple(tuple(row) for row in facts["quantiles"]))
+
+
 def _known(predictions: pl.DataFrame | None) -> pl.DataFrame:
     if predictions is None:
-        return pl.DataFrame(schema={"mean": pl.Float64, "units": pl.Float64, "horizon": pl.Int16})
-    return predictions.filter(pl.col("units").is_not_null()).select("mean", "units", "horizon")
+        return pl.DataFrame(
+            schema={"mean": pl.Float64, "units": pl.Float64, "horizon": pl.Int16, "dispersion": pl.Float64}
+        )
+    return predictions.filter(pl.col("units").is_not_null()).select("mean", "units", "horizon", "dispersion")
 
 
 def _empirical(known: pl.DataFrame) -> QuantileTable:

@@ -8,6 +8,7 @@ import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -47,6 +48,20 @@ def forecast_report_html(
 
     `metrics` are a backtest's (model, cutoff, segment, metric, value). Every text is escaped; the page loads nothing.
     """
+    return page(
+        "forecast_report.html",
+        title=title,
+        facts=facts,
+        measures=measure_names(),
+        accuracy=accuracy_rows(metrics),
+        cutoffs=metrics["cutoff"].n_unique(),
+        pictures=pictures,
+        notes=notes,
+    )
+
+
+def page(template: str, **values: Any) -> str:
+    """Render one of this room's templates. Every text is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -56,18 +71,15 @@ def forecast_report_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("forecast_report.html").render(
-        title=title,
-        facts=facts,
-        measures=[label for label, _ in _MEASURES.values()],
-        accuracy=_accuracy(metrics),
-        cutoffs=metrics["cutoff"].n_unique(),
-        pictures=pictures,
-        notes=notes,
-    )
+    return environment.get_template(template).render(**values)
 
 
-def _accuracy(metrics: pl.DataFrame) -> list[tuple[str, str, list[str]]]:
+def measure_names() -> list[str]:
+    """Headings of the measures, in the order of `accuracy_rows`."""
+    return [label for label, _ in _MEASURES.values()]
+
+
+def accuracy_rows(metrics: pl.DataFrame) -> list[tuple[str, str, list[str]]]:
     """Model, segment and the measures as text, mean over cutoffs."""
     means = metrics.group_by("segment", "model", "metric", maintain_order=True).agg(pl.col("value").mean())
     values = {(row["segment"], row["model"], row["metric"]): row["value"] for row in means.iter_rows(named=True)}

@@ -206,6 +206,24 @@ def _registry() -> Columns:
     }
 
 
+def _decisions() -> Columns:
+    forecasts, registry = "model.backtest_forecasts", "model.registry"
+    version = _direct(registry, "model_version")
+    error = _direct(forecasts, "mean", "units") + _indirect(forecasts, "store_id", "item_id", "cutoff", "date", "model")
+    return {
+        "shard": _direct(registry, "shard"),
+        "challenger": version,
+        "opponent": version + _indirect(registry, "stage"),
+        "in_force": error + _indirect(registry, "stage"),
+        "segment": _direct(forecasts, "horizon", "store_id") + _direct("features.demand", "department"),
+        "series": _indirect(forecasts, "store_id", "item_id"),
+        "cutoffs": _indirect(forecasts, "cutoff"),
+        **dict.fromkeys(
+            ("opponent_value", "challenger_value", "improvement", "standard_error", "guarded", "holds"), error
+        ),
+    }
+
+
 def _backtest_metrics() -> Columns:
     forecasts = "model.backtest_forecasts"
     return {
@@ -288,6 +306,7 @@ COLUMN_LINEAGE: dict[str, Columns] = {
         | {"units": _direct("features.demand", "units"), "cutoff": _direct("features.demand_history", "as_of_date")},
         "model.backtest_metrics": _backtest_metrics(),
         "model.registry": _registry(),
+        "model.decisions": _decisions(),
         "forecast.demand": _forecast()
         | {
             "forecast_origin": _direct("features.demand_history", "as_of_date"),
@@ -337,6 +356,13 @@ RUN_FACTS: dict[str, dict[str, str]] = {
         "folder": "Where the run wrote the version",
         "manifest_sha256": "Hash of a file that the run wrote",
         "lake_snapshot": "Snapshot that the run read",
+    },
+    "model.decisions": {
+        "decision_id": "Name of the version or of the entry in the audit log",
+        "decided_at": "Clock of the run",
+        "decided_by": "Run or person at work",
+        "action": "What was done: training, or the command of a person",
+        "metric": "Name of the metric",
     },
     "forecast.demand": {"issued_at": "Clock of the run"},
     "forecast.inventory_requirements": {"service_level": "Setting", "issued_at": "Clock of the run"},

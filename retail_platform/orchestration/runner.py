@@ -160,6 +160,14 @@ def materialize(
         return _run_by_partition(definitions, instance, selection, keys, progress)
 
 
+def note_decision(settings: Settings, words: str) -> None:
+    """Tell Dagster that a person decided which model is in force: the daemon then forecasts with it."""
+    with instance_of(settings) as instance:
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(["model", "decisions"], description=words, metadata={"decision": words})
+        )
+
+
 def words_of_intake(settings: Settings, feeds: Sequence[str], since: datetime) -> list[str]:
     """What the raw tables of the feeds that were made since then have to say: how the columns of their files differ
     from those before, and what became of each configured source."""

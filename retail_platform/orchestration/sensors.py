@@ -150,7 +150,8 @@ def drift_holds(
         # What was measured before the last training has had its answer: drift must hold again to be asked again.
         measured = lakehouse.read(
             "monitoring.data_drift",
-            where="measured_at > (SELECT coalesce(max(changed_at), '-infinity') FROM model.registry)",
+            where="measured_at > (SELECT coalesce(max(changed_at), '-infinity') FROM model.registry "
+            "WHERE changed_by LIKE 'run %')",
         )
     except LakeError as error:
         return dg.SkipReason(f"no drift measured yet: {error}")

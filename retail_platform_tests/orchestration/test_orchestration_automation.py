@@ -171,6 +171,13 @@ def test_a_new_model_is_followed_by_a_forecast_and_orders(world: World) -> None:
     assert world.tick() == {"forecast.demand", "forecast.inventory_requirements"}
 
 
+def test_a_person_who_puts_another_model_in_force_is_followed_by_a_forecast_and_orders(world: World) -> None:
+    world.make_all()
+    world.make("model.decisions")
+    assert world.tick() == {"forecast.demand", "forecast.inventory_requirements"}
+    assert world.tick() == set()
+
+
 def test_stock_alone_refreshes_features_and_orders(world: World) -> None:
     world.make_all()
     world.make("clean.inventory", partition="2017-03-01")

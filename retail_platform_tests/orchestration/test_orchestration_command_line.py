@@ -275,3 +275,19 @@ def test_a_lake_is_maintained_backed_up_and_restored_by_command(shell: Shell, mo
     assert shell("lake", "restore", str(place))[0] == 0
     assert shell.rows("sql", "SELECT units FROM shop.sales", "--json") == [{"units": 2}]
     assert "the lake is sound" in shell("lake", "fsck", "--deep")[1]
+
+
+def test_demand_is_explored_on_one_page(shell: Shell, retailer: Retailer) -> None:
+    code, output, errors = shell.use(retailer)("explore")
+    assert code == 0, errors
+    page = retailer.settings.reports / "explore.html"
+    assert str(page) in output
+    text = page.read_text(encoding="utf-8")
+    assert "Simulated, not measured: " in text
+    assert "SOFT DRINKS" in text
+
+
+def test_there_is_nothing_to_explore_before_there_is_a_panel(shell: Shell, new_retailer: Retailer) -> None:
+    assert "there is no lake at" in shell.refused("explore")
+    new_retailer.lake.prepare()
+    assert "there is no demand panel to explore yet" in shell.use(new_retailer).refused("explore")

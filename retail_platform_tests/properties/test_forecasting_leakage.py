@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from retail_platform.features.history import build_history
 from retail_platform.forecasting.models import MODELS, silent
-from retail_platform.forecasting.training_set import HorizonBlock, forecast_rows, training_rows
+from retail_platform.forecasting.training_set import HorizonBlock, Known, forecast_rows, training_rows
 from retail_platform.settings import ForecastSettings
 from retail_platform_tests.panels import START, seasonal_panel
 
@@ -51,8 +51,12 @@ def test_what_a_model_sees_of_a_target_does_not_depend_on_anything_after_its_as_
     block = HorizonBlock(1, last)
     changed = another_future(PANEL, day - last, seed)
     origin = START + timedelta(days=day - last)
-    seen = forecast_rows(PANEL, HISTORY, block, origin=origin).drop("units", "listed")
-    assert forecast_rows(changed, build_history(changed), block, origin=origin).drop("units", "listed").equals(seen)
+    seen = forecast_rows(Known.of(PANEL, HISTORY), block, origin=origin).drop("units", "listed")
+    assert (
+        forecast_rows(Known.of(changed, build_history(changed)), block, origin=origin)
+        .drop("units", "listed")
+        .equals(seen)
+    )
 
 
 @settings(max_examples=10, deadline=None)
@@ -61,8 +65,8 @@ def test_what_a_model_learns_up_to_a_cutoff_does_not_depend_on_anything_after_it
     cutoff = START + timedelta(days=day)
     changed = another_future(PANEL, day, seed)
     for block in (HorizonBlock(1, 7), HorizonBlock(8, 28)):
-        learned = training_rows(PANEL, HISTORY, block, cutoff=cutoff, days=400)
-        assert training_rows(changed, build_history(changed), block, cutoff=cutoff, days=400).equals(learned)
+        learned = training_rows(Known.of(PANEL, HISTORY), block, cutoff=cutoff, days=400)
+        assert training_rows(Known.of(changed, build_history(changed)), block, cutoff=cutoff, days=400).equals(learned)
 
 
 @settings(max_examples=6, deadline=None)

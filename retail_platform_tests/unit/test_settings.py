@@ -49,6 +49,7 @@ def test_text_of_variables_becomes_the_types_of_the_settings(tmp_path: Path) -> 
     variables = {
         "RETAIL_START_DATE": "2016-02-29",
         "RETAIL_FORECAST__HORIZON_BLOCKS": "7, 28",
+        "RETAIL_CHAMPION__GUARDED": "horizon,store",
         "RETAIL_FORECAST__EXCLUDED_CATEGORIES": "FUEL, COUPONS",
         "RETAIL_REPLENISHMENT__SERVICE_LEVEL": "0.9",
         "RETAIL_FEEDS__POS_SALES__DELIMITER": ";",
@@ -57,6 +58,7 @@ def test_text_of_variables_becomes_the_types_of_the_settings(tmp_path: Path) -> 
     assert settings.start_date == date(2016, 2, 29)
     assert settings.forecast.horizon_blocks == (7, 28)
     assert settings.forecast.excluded_categories == ("FUEL", "COUPONS")
+    assert settings.champion.guarded == ("horizon", "store")
     assert settings.replenishment.service_level == 0.9
     assert settings.feed("pos_sales").delimiter == ";"
     assert settings.feed("items").delimiter == ","

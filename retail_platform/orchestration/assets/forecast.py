@@ -7,7 +7,7 @@ Here: which model is in force, what is read, and what is written together. Not h
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
@@ -17,17 +17,26 @@ from retail_platform.contracts.forecast import QUANTILES
 from retail_platform.lakehouse import Append, Lakehouse, Provenance, ReplaceSlices, Write
 from retail_platform.monitoring.alerts import alert
 from retail_platform.orchestration.assets.features import forecast_version, last_known_day
-from retail_platform.orchestration.assets.model import read_backtest, read_panel
+from retail_platform.orchestration.assets.model import read_backtest
 from retail_platform.orchestration.automation import refresh_on_new_data, refresh_once_there_is
 from retail_platform.orchestration.io_manager import commit_metadata, shards_of_other_cuts
 from retail_platform.orchestration.partitions import WHOLE_PANEL, on_every_day, shard_of_run, shards
 from retail_platform.orchestration.pictures import png
 from retail_platform.orchestration.specs import asset_facts
-from retail_platform.settings import Settings
+from retail_platform.orchestration.succession import (
+    NAIVE,
+    in_force,
+    load_version,
+    other_panel,
+    why_none_is_in_force,
+)
+from retail_platform.settings import ForecastSettings, Settings
 
-NAIVE = "seasonal_naive"
-RECENT_DAYS = 2 * 366 + 28
-"""What a forecast reads of the past: the statistics reach back two years, and no further."""
+if TYPE_CHECKING:
+    from retail_platform.forecasting.training import TrainedModel
+
+RECENT_DAYS = 120
+"""What a forecast reads of the panel's past, or a horizon and four weeks where that is more."""
 
 SIMULATED_PREFIX = "simulated-"
 
@@ -38,7 +47,13 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         **asset_facts("forecast.demand", code_version=version, kinds=("lightgbm", "duckdb")),
-        deps=[["features", "demand"], ["features", "demand_history"], ["model", "registry"]],
+        deps=[
+            ["features", "demand"],
+            ["features", "demand_history"],
+            ["model", "registry"],
+            # A person's decision makes no model, but another one is in force afterwards.
+            ["model", "decisions"],
+        ],
         partitions_def=partitions,
         automation_condition=refresh_on_new_data,
     )
@@ -49,12 +64,12 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
         shard, now = shard_of_run(context), _now()
         origin = panel_origin(lakehouse, shard)
-        panel, history = read_panel(lakehouse, shard, origin - timedelta(days=RECENT_DAYS))
-        in_force = model_in_force(lakehouse, shard)
-        reason = _why_not(in_force, settings)
-        if in_force is None or reason:
+        model, model_version, reason, blocks = _model_in_force(lakehouse, shard)
+        as_trained = settings.forecast.model_copy(update={"horizon_blocks": blocks})
+        panel, history = read_for_forecast(lakehouse, shard, origin, as_trained)
+        if model is None:
             _, errors, _ = read_backtest(lakehouse, shard)
-            model, model_version = train(panel, history, errors, settings.forecast, model=NAIVE), NAIVE
+            model = train(panel, history, errors, settings.forecast, model=NAIVE)
             alerts = alert(
                 severity="warning",
                 subject=f"forecast.demand {shard}",
@@ -64,7 +79,6 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 raised_at=now,
             )
         else:
-            model, model_version = load_version(settings, in_force), str(in_force["model_version"])
             alerts = TABLES["monitoring.alerts"].empty()
         forecast = make_forecast(model, panel, history, origin).with_columns(
             forecast_origin=pl.lit(origin),
@@ -149,10 +163,12 @@ def forecast_checks() -> list[dg.AssetChecksDefinition]:
 )
 def published_model_beats_naive(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.AssetCheckResult:
     published = lakehouse.query(
-        "SELECT DISTINCT f.model, f.model_version, f.shard, coalesce(bool_or(r.wape < r.naive_wape), false) AS beats "
-        "FROM forecast.demand f LEFT JOIN model.registry r ON r.model_version = f.model_version "
+        "WITH newest AS (SELECT model_version, arg_max(coalesce(wape < naive_wape, false), changed_at) AS beats "
+        "FROM model.registry GROUP BY model_version) "
+        "SELECT DISTINCT f.model, f.model_version, f.shard, coalesce(newest.beats, false) AS beats "
+        "FROM forecast.demand f LEFT JOIN newest USING (model_version) "
         "WHERE f.forecast_origin = (SELECT max(forecast_origin) FROM forecast.demand) "
-        "GROUP BY ALL"
+        "ORDER BY ALL"
     )
     wrong = published.filter(~pl.col("beats") & (pl.col("model") != NAIVE))
     return dg.AssetCheckResult(passed=wrong.is_empty(), metadata={"published": published.to_dicts()})
@@ -196,16 +212,6 @@ def horizon_complete(
     return dg.AssetCheckResult(passed=broken == 0 and enough, metadata=facts)
 
 
-def model_in_force(lakehouse: Lakehouse, shard: str) -> dict[str, Any] | None:
-    """The newest decision of the registry for a shard; null where no model was ever trained."""
-    rows = lakehouse.query(
-        "SELECT * FROM model.registry WHERE shard = ? AND stage IN ('champion', 'rejected') "
-        "ORDER BY changed_at DESC LIMIT 1",
-        [shard],
-    )
-    return rows.row(0, named=True) if rows.height else None
-
-
 def panel_origin(lakehouse: Lakehouse, shard: str) -> date:
     """The last day whose sales the panel of a shard knows: what a forecast starts from.
 
@@ -215,6 +221,26 @@ def panel_origin(lakehouse: Lakehouse, shard: str) -> date:
     return last_known_day(lakehouse) if day is None else date.fromisoformat(str(day))
 
 
+def read_for_forecast(
+    lakehouse: Lakehouse, shard: str, origin: date, settings: ForecastSettings
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What a forecast from `origin` reads of a shard's demand panel and history: the days to come and the last ones,
+    and the as-of dates of the last weeks and of those a year before.
+    """
+    from retail_platform.forecasting.training_set import days_for_forecast, horizon_blocks
+
+    year_before, recent = days_for_forecast(origin, horizon_blocks(settings))
+    since = origin - timedelta(days=max(RECENT_DAYS, settings.horizon_days + 28))
+    return (
+        lakehouse.read("features.demand", where="shard = ? AND date >= ?", parameters=[shard, since]),
+        lakehouse.read(
+            "features.demand_history",
+            where="shard = ? AND (as_of_date BETWEEN ? AND ? OR as_of_date BETWEEN ? AND ?)",
+            parameters=[shard, *year_before, *recent],
+        ),
+    )
+
+
 def slices_of_origin(origin: date, shard: str, other_shards: Sequence[str]) -> list[dict[str, date | str]]:
     """What a forecast of a shard replaces: its own rows of the origin, and those of another cut of the stores."""
     if shard == WHOLE_PANEL:
@@ -222,34 +248,18 @@ def slices_of_origin(origin: date, shard: str, other_shards: Sequence[str]) -> l
     return [{"forecast_origin": origin, "shard": name} for name in (shard, *other_shards)]
 
 
-def _why_not(in_force: dict[str, Any] | None, settings: Settings) -> str | None:
-    """Why the newest model may not be published; null where it may."""
-    from retail_platform.lakehouse.model_store import load_model
-
-    if in_force is None:
-        return "no model has been trained"
-    if in_force["stage"] != "champion":
-        return str(in_force["reason"])
-    _, manifest = load_model(settings.models, str(in_force["model_version"]))
-    if manifest["code_version"] != forecast_version(settings):
-        return f"model {in_force['model_version']} was trained under other forecast settings or by other code"
-    return None
-
-
-def load_version(settings: Settings, row: dict[str, Any]) -> Any:
-    """The trained model of a registry row, every file checked against the manifest that the row names."""
-    from retail_platform.forecasting.training import TrainedModel
-    from retail_platform.lakehouse.model_store import load_model, manifest_sha256
-
-    version = str(row["model_version"])
-    if manifest_sha256(settings.models, version) != row["manifest_sha256"]:
-        raise dg.Failure(
-            f"the manifest of model {version} in {settings.models} is not the one that was registered; restore the "
-            "folder from a backup, or materialize the group model to train anew",
-            allow_retries=False,
-        )
-    files, _ = load_model(settings.models, version)
-    return TrainedModel.from_files(files)
+def _model_in_force(lakehouse: Lakehouse, shard: str) -> tuple["TrainedModel | None", str, str, tuple[int, ...]]:
+    """The champion, its version, nothing, and its horizon blocks, which need not be those of today's settings; or none,
+    seasonal naive in its place, why, and today's blocks.
+    """
+    champion, blocks = in_force(lakehouse, shard), lakehouse.settings.forecast.horizon_blocks
+    if champion is None:
+        return None, NAIVE, why_none_is_in_force(lakehouse, shard), blocks
+    model, manifest = load_version(lakehouse.settings, champion)
+    other = other_panel(lakehouse.settings, manifest)
+    if other:
+        return None, NAIVE, other, blocks
+    return model, str(champion["model_version"]), "", tuple(manifest["parameters"]["horizon_blocks"])
 
 
 def _latest_stock(lakehouse: Lakehouse, origin: date, valid_days: int) -> tuple[pl.DataFrame, bool]:

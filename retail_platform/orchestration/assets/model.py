@@ -4,27 +4,41 @@ Here: what is read, which folder a version goes to, and the row that records it.
 measured (`forecasting/`).
 """
 
-import math
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
-from importlib.metadata import version as library_version
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
 
 from retail_platform.contracts import TABLES
-from retail_platform.lakehouse import Lakehouse
+from retail_platform.contracts.forecast import QUANTILES
+from retail_platform.lakehouse import Commit, Lakehouse
 from retail_platform.orchestration.assets.features import forecast_version
 from retail_platform.orchestration.automation import retrain
+from retail_platform.orchestration.cards import HTML, MARKDOWN, card_files, show_card
+from retail_platform.orchestration.io_manager import commit_metadata
 from retail_platform.orchestration.partitions import shard_of_run, shards
 from retail_platform.orchestration.pictures import png
+from retail_platform.orchestration.progress import with_time_left
+from retail_platform.orchestration.reproduction import manifest_of
 from retail_platform.orchestration.specs import asset_facts, spec
+from retail_platform.orchestration.succession import (
+    REGISTRY,
+    Candidate,
+    Evidence,
+    Judgement,
+    decide,
+)
 from retail_platform.settings import Settings
+
+if TYPE_CHECKING:
+    from retail_platform.forecasting.models import Progress
+    from retail_platform.forecasting.training import Gate
 
 _BACKTEST = ("model.backtest_forecasts", "model.backtest_metrics")
 _PANEL = ("features.demand", "features.demand_history")
-_LIBRARIES = ("lightgbm", "numpy", "polars", "duckdb", "retail-platform")
 
 
 def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -54,7 +68,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         shard, now = shard_of_run(context), _now()
         demand, history = read_panel(lakehouse, shard)
         try:
-            result = run_backtest(demand, history, settings.forecast, context.log.info)
+            result = run_backtest(demand, history, settings.forecast, with_time_left(context.log.info))
         except NotEnoughHistory as short:
             for name in _BACKTEST:
                 facts = {"missing": str(short)}
@@ -75,67 +89,84 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     )
     def registry(
         context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
-    ) -> dg.MaterializeResult[pl.DataFrame]:
-        from retail_platform.forecasting.training import beats_naive, train
-        from retail_platform.lakehouse.model_store import save_model
-
-        shard, snapshot = shard_of_run(context), lakehouse.snapshot_id()
-        backtest_id, errors, metrics = read_backtest(lakehouse, shard)
-        if backtest_id is None:
+    ) -> dg.MaterializeResult[Any]:
+        shard, run_id = shard_of_run(context), context.run.run_id
+        made = train_version(lakehouse, shard, run_id=run_id, progress=with_time_left(context.log.info))
+        if made is None:
             nothing = "no backtest to judge a model by, so none is trained; seasonal naive is published"
             return dg.MaterializeResult(
-                value=TABLES["model.registry"].empty(),
+                value=REGISTRY.empty(),
                 metadata={"missing": nothing},
             )
-        demand, history = read_panel(lakehouse, shard, at=snapshot)
-        version_name = _version_name(demand, shard, context.run.run_id)
-        gate = beats_naive(metrics)
-        model = train(demand, history, errors, settings.forecast, progress=context.log.info)
-        manifest = {
-            "model_version": version_name,
-            "model": model.name,
-            "shard": shard,
-            "parameters": settings.forecast.model_dump(mode="json"),
-            "training_window": {"first_day": str(demand["date"].min()), "last_day": str(model.trained_until)},
-            "series": demand.select("store_id", "item_id").n_unique(),
-            "lake_snapshot": snapshot,
-            "code_version": version,
-            "libraries": {name: library_version(name) for name in _LIBRARIES},
-            "run_id": context.run.run_id,
-            "backtest": {
-                "backtest_id": backtest_id,
-                "wape": _number(gate.wape),
-                "naive_wape": _number(gate.naive_wape),
-                "verdict": gate.text,
-            },
-        }
-        sha256 = save_model(settings.models, version_name, model.files(), manifest)
-        row: dict[str, Any] = {
-            "model_version": version_name,
-            "shard": shard,
-            "stage": "champion" if gate.passed else "rejected",
-            "changed_at": _now(),
-            "changed_by": f"run {context.run.run_id}",
-            "reason": gate.text,
-            "trained_until": model.trained_until,
-            "folder": version_name,
-            "manifest_sha256": sha256,
-            "lake_snapshot": snapshot,
-            "wape": _number(gate.wape),
-            "naive_wape": _number(gate.naive_wape),
-        }
+        decision = _decision_metadata(made.judgement)
+        context.log_event(dg.AssetMaterialization(["model", "decisions"], metadata=decision))
         return dg.MaterializeResult(
-            value=pl.DataFrame([row], schema=TABLES["model.registry"].polars_schema),
             metadata={
-                "model_version": version_name,
-                "stage": str(row["stage"]),
-                "verdict": gate.text,
-                "folder": dg.MetadataValue.path(settings.models / version_name),
-                "manifest_sha256": sha256,
+                "dagster/row_count": made.commit.rows[REGISTRY.name],
+                "model_version": made.version,
+                "verdict": made.gate.text,
+                "folder": dg.MetadataValue.path(settings.models / made.version),
+                "card_page": dg.MetadataValue.path(settings.models / made.version / HTML),
+                "card": dg.MetadataValue.md((settings.models / made.version / MARKDOWN).read_text(encoding="utf-8")),
+                "manifest_sha256": made.manifest_sha256,
+                **decision,
+                **commit_metadata(made.commit),
             },
         )
 
     return [backtest, registry]
+
+
+@dataclass(frozen=True)
+class TrainedVersion:
+    """A version that was trained, kept and judged."""
+
+    version: str
+    manifest_sha256: str
+    gate: "Gate"
+    judgement: Judgement
+    commit: Commit
+
+
+def train_version(lakehouse: Lakehouse, shard: str, *, run_id: str, progress: "Progress") -> TrainedVersion | None:
+    """Train on everything that the panel of a shard knows, keep the version, and decide whether it is in force; null
+    where there is no backtest to judge it by.
+    """
+    from retail_platform.forecasting.training import beats_naive, train
+    from retail_platform.lakehouse.model_store import save_model
+
+    settings, snapshot = lakehouse.settings, lakehouse.snapshot_id()
+    backtest_id, errors, metrics = read_backtest(lakehouse, shard)
+    if backtest_id is None:
+        return None
+    demand, history = read_panel(lakehouse, shard, at=snapshot)
+    version = _version_name(demand, shard, run_id)
+    gate = beats_naive(metrics)
+    model = train(demand, history, errors, settings.forecast, progress=progress)
+    manifest = manifest_of(
+        model,
+        demand,
+        settings,
+        version=version,
+        shard=shard,
+        backtest_id=backtest_id,
+        gate=gate,
+        lake_snapshot=snapshot,
+        run_id=run_id,
+    )
+    evidence = Evidence(demand, history, errors, metrics)
+    files = {**model.files(), **card_files(lakehouse, model, evidence, manifest, gate)}
+    sha256 = save_model(settings.models, version, files, manifest)
+    judgement, commit = decide(
+        lakehouse,
+        Candidate(version, shard, manifest["recipe"], gate, model.trained_until, sha256, snapshot),
+        evidence,
+        run_id=run_id,
+        progress=progress,
+    )
+    if judgement.promoted:
+        show_card(settings, version, shard)
+    return TrainedVersion(version, sha256, gate, judgement, commit)
 
 
 @dg.asset_check(
@@ -158,16 +189,11 @@ def beats_seasonal_naive(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.AssetChec
     )
 
 
-def read_panel(
-    lakehouse: Lakehouse, shard: str, since: date | None = None, at: int | None = None
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Demand panel and history of a shard, all of it or from a day on, as of a snapshot where one is named."""
-    day = since or date.min
+def read_panel(lakehouse: Lakehouse, shard: str, at: int | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Demand panel and history of a shard, as of a snapshot where one is named."""
     return (
-        lakehouse.read("features.demand", where="shard = ? AND date >= ?", parameters=[shard, day], at=at),
-        lakehouse.read(
-            "features.demand_history", where="shard = ? AND as_of_date >= ?", parameters=[shard, day], at=at
-        ),
+        lakehouse.read("features.demand", where="shard = ?", parameters=[shard], at=at),
+        lakehouse.read("features.demand_history", where="shard = ?", parameters=[shard], at=at),
     )
 
 
@@ -184,13 +210,41 @@ def read_backtest(lakehouse: Lakehouse, shard: str) -> tuple[str | None, pl.Data
     """The newest backtest of a shard: its id, every model's errors, its metrics. The id is null where there is none."""
     metrics = newest_metrics(lakehouse, shard)
     backtest_id = None if metrics.is_empty() else str(metrics["backtest_id"][0])
-    errors = lakehouse.read(
+    return backtest_id, read_backtest_errors(lakehouse, backtest_id or ""), metrics
+
+
+def read_backtest_errors(lakehouse: Lakehouse, backtest_id: str, at: int | None = None) -> pl.DataFrame:
+    """What every model forecast in a backtest, beside what was sold; in an order that no compaction changes."""
+    keys = ["model", "cutoff", "store_id", "item_id", "date"]
+    left_out = {"backtest_id", "shard", *QUANTILES}
+    return lakehouse.read(
         "model.backtest_forecasts",
-        columns=["model", "cutoff", "horizon", "mean", "units"],
-        where="shard = ? AND backtest_id = ?",
-        parameters=[shard, backtest_id or ""],
+        columns=[name for name in TABLES["model.backtest_forecasts"].polars_schema if name not in left_out],
+        where="backtest_id = ?",
+        parameters=[backtest_id],
+        at=at,
+    ).sort(keys)
+
+
+def _decision_metadata(judgement: Judgement) -> dict[str, Any]:
+    """What was decided, in words and as a table of the figures behind it."""
+    figures = [frame.with_columns(opponent=pl.lit(opponent)) for opponent, frame in judgement.figures.items()]
+    shown = pl.concat(figures).select(
+        "opponent",
+        "segment",
+        "metric",
+        "opponent_value",
+        "challenger_value",
+        "improvement",
+        "standard_error",
+        "guarded",
+        "holds",
     )
-    return backtest_id, errors, metrics
+    return {
+        "decision": judgement.reason,
+        "promoted": judgement.promoted,
+        "figures": dg.MetadataValue.md(_markdown(shown)),
+    }
 
 
 def _backtest_metadata(demand: pl.DataFrame, forecasts: pl.DataFrame, metrics: pl.DataFrame) -> dict[str, Any]:
@@ -219,11 +273,6 @@ def _markdown(frame: pl.DataFrame) -> str:
 
 def _cell(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _number(value: float) -> float | None:
-    """A figure that is not defined, such as the WAPE of days without a sale, is none at all."""
-    return value if math.isfinite(value) else None
 
 
 def _version_name(demand: pl.DataFrame, shard: str, run_id: str) -> str:

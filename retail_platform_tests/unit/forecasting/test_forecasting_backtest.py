@@ -33,7 +33,14 @@ def folds(days: int) -> list[tuple[int, bool]]:
 
 
 def test_origins_lie_a_horizon_apart_and_one_unscored_fold_comes_before_them() -> None:
-    assert folds(365) == [(365 - 112, False), (365 - 84, True), (365 - 56, True), (365 - 28, True)]
+    steps = [168, 140, 112, 84, 56, 28]
+    assert folds(365) == [(365 - step, step < 168) for step in steps]
+
+
+def test_a_panel_of_more_than_a_year_has_a_fold_of_the_same_season_a_year_before() -> None:
+    steps = [364 + 28, 364, 112, 84, 56, 28]
+    assert folds(448) == [(448 - step, step < 392) for step in steps]
+    assert folds(447)[0] == (447 - 168, False)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +79,12 @@ def test_the_tables_keep_their_contracts(backtest: Backtest) -> None:
     )
     TABLES["model.backtest_forecasts"].validate(forecasts)
     TABLES["model.backtest_metrics"].validate(metrics)
-    assert forecasts.height == 3 * 3 * 10 * 28
-    assert set(metrics["segment"]) == {"all", "horizon 1-7", "horizon 8-14", "horizon 15-28"}
+    assert forecasts.height == 3 * 4 * 10 * 28
+    segments = set(metrics["segment"])
+    assert {"all", "horizon 1-7", "horizon 8-14", "horizon 15-21", "horizon 22-28"} <= segments
+    assert {"department GROCERY", "class AX", "level total", "level item"} <= segments
+    both = metrics.filter(pl.col("metric").is_in(["wrmsse", "wspl"]))
+    assert set(both.filter(pl.col("segment") == "all")["model"]) == set(MODELS)
 
 
 def test_horizons_count_from_the_cutoff(backtest: Backtest) -> None:
@@ -83,8 +94,8 @@ def test_horizons_count_from_the_cutoff(backtest: Backtest) -> None:
 
 def test_the_unscored_fold_leaves_errors_but_no_forecasts(backtest: Backtest) -> None:
     unscored = [fold.cutoff for fold in backtest.folds if not fold.scored]
-    assert unscored == [START + timedelta(days=199 - 112)]
-    assert backtest.errors["cutoff"].n_unique() == 4
+    assert unscored == [START + timedelta(days=199 - 140)]
+    assert backtest.errors["cutoff"].n_unique() == 5
     assert not set(unscored) & set(backtest.forecasts["cutoff"])
 
 
@@ -112,4 +123,4 @@ def test_days_that_tell_nothing_of_demand_are_not_scored() -> None:
 def test_every_fold_is_announced() -> None:
     lines: list[str] = []
     run_backtest(PANEL, build_history(PANEL), SETTINGS, lines.append)
-    assert lines[0].startswith("fold 1 of 4: forecasting 28 days after")
+    assert lines[0].startswith("fold 1 of 5: forecasting 28 days after")

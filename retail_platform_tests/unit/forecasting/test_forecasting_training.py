@@ -30,7 +30,7 @@ def test_every_model_can_be_published_kept_as_text_and_brought_back(backtest: Ba
     model = train(PANEL, HISTORY, backtest.errors, SETTINGS, model=name)
     again = TrainedModel.from_files(model.files())
     assert (again.name, again.trained_until) == (name, LAST)
-    assert all(errors > 0 for errors in again.calibrator.errors)
+    assert all(errors > 0 for classes in again.calibrator.errors for errors in classes)
     forecast = make_forecast(model, PANEL, HISTORY, LAST)
     assert make_forecast(again, PANEL, HISTORY, LAST).equals(forecast)
     assert forecast.columns == ["store_id", "item_id", "date", "horizon", "mean", *QUANTILES]
