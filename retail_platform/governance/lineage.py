@@ -303,7 +303,12 @@ COLUMN_LINEAGE: dict[str, Columns] = {
         "features.demand": _demand(),
         "features.demand_history": {c: _history_column(c) for c in TABLES["features.demand_history"].polars_schema},
         "model.backtest_forecasts": _forecast()
-        | {"units": _direct("features.demand", "units"), "cutoff": _direct("features.demand_history", "as_of_date")},
+        | {
+            "units": _direct("features.demand", "units"),
+            "cutoff": _direct("features.demand_history", "as_of_date"),
+            "uncorrected_mean": _predicted()["mean"],
+            "dispersion": _direct("features.demand", "units") + _indirect("features.demand", "listed", "in_stock"),
+        },
         "model.backtest_metrics": _backtest_metrics(),
         "model.registry": _registry(),
         "model.decisions": _decisions(),
