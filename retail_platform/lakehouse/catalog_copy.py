@@ -12,7 +12,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from retail_platform.lakehouse import ddl
-from retail_platform.lakehouse.connection import LakeError, NoLakeError, open_lake, psycopg_module, unreachable
+from retail_platform.lakehouse.connection import (
+    LakeError,
+    NoLakeError,
+    ask_sqlite,
+    open_lake,
+    psycopg_module,
+    unreachable,
+)
 from retail_platform.lakehouse.durability import sync_files
 from retail_platform.settings import Settings
 
@@ -42,12 +49,7 @@ def save_catalog(settings: Settings, file: Path) -> None:
     if settings.catalog == "sqlite":
         if not settings.catalog_file.is_file():
             raise NoLakeError(f"there is no lake at {settings.home}")
-        with (
-            closing(sqlite3.connect(f"file:{settings.catalog_file}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(file)) as target,
-        ):
-            source.backup(target)
-            target.execute("PRAGMA journal_mode = DELETE")
+        ask_sqlite("copy", settings.catalog_file, file)
     else:
         _save_from_postgres(settings, file)
     with closing(sqlite3.connect(file)) as copy:
@@ -159,9 +161,7 @@ def _empty_catalog(file: Path) -> None:
         settings = Settings(home=Path(home))
         with open_lake(settings, create=True):
             pass
-        with closing(sqlite3.connect(settings.catalog_file)) as source, closing(sqlite3.connect(file)) as target:
-            source.backup(target)
-            target.execute("PRAGMA journal_mode = DELETE")
+        ask_sqlite("copy", settings.catalog_file, file)
 
 
 def _postgres(settings: Settings) -> Any:

@@ -5,14 +5,15 @@ PostgreSQL, with its data files in a folder or in object storage. Not here: what
 """
 
 import os
-import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import duckdb
 from pydantic import SecretStr
@@ -20,6 +21,9 @@ from pydantic import SecretStr
 from retail_platform.settings import Settings
 
 LAKE = "lake"
+
+CATALOG = f"__ducklake_metadata_{LAKE}"
+"""DuckDB's name of the database that the catalog's own tables are in."""
 
 Connect = Callable[[], duckdb.DuckDBPyConnection]
 Answer = TypeVar("Answer")
@@ -229,26 +233,33 @@ class Session:
     last_snapshot: int | None = None
 
 
-def newest_compaction(settings: Settings) -> int | None:
-    """The last snapshot in which files were merged or rewritten, where a reader must know it; else null.
+def newest_compaction(connection: duckdb.DuckDBPyConnection, settings: Settings) -> int:
+    """The last snapshot in which files were merged or rewritten, where a reader must know it; else 0.
 
     In SQLite, unlike in PostgreSQL, DuckDB's catalog transaction is no snapshot: a statement that meets a compaction
     between looking up the files of one table and those of the next misses files of the next one.
     """
-    if settings.catalog != "sqlite" or not settings.catalog_file.is_file():
-        return None
-    # A catalog that cannot be read is the statement's own to report.
-    with (
-        suppress(sqlite3.Error),
-        closing(sqlite3.connect(f"file:{settings.catalog_file}?mode=ro", uri=True)) as catalog,
-    ):
-        row = catalog.execute(
-            "SELECT snapshot_id FROM ducklake_snapshot_changes "
-            "WHERE changes_made LIKE '%merge_adjacent%' OR changes_made LIKE '%rewrite_delete%' "
-            "ORDER BY snapshot_id DESC LIMIT 1"
-        ).fetchone()
-        return int(row[0]) if row else None
-    return None
+    if settings.catalog != "sqlite":
+        return 0
+    row = connection.execute(
+        f"SELECT max(snapshot_id) FROM {CATALOG}.ducklake_snapshot_changes "
+        "WHERE changes_made LIKE '%merge_adjacent%' OR changes_made LIKE '%rewrite_delete%'"
+    ).fetchone()
+    return int(row[0] or 0) if row else 0
+
+
+def ask_sqlite(job: Literal["check", "copy"], *files: Path) -> str:
+    """What SQLite's own library says of the catalog, or copies of it, in a process of its own.
+
+    Raises `LakeError` with SQLite's words. `sqlite_process.py` says why no other code of ours may open the file.
+    """
+    script = Path(__file__).with_name("sqlite_process.py")
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-I", str(script), job, *map(str, files)], check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise LakeError(done.stderr.strip() or f"SQLite ended with {done.returncode}")
+    return done.stdout
 
 
 def _identity(settings: Settings) -> tuple[int, int] | None:

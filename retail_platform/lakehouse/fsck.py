@@ -4,11 +4,9 @@ Here: `fsck`, which looks and changes nothing. Not here: the remedy, which depen
 (`maintenance.py`, `backup.py`).
 """
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -19,14 +17,11 @@ import pyarrow.parquet as pq
 
 from retail_platform.contracts.feeds import FEEDS
 from retail_platform.lakehouse import ddl
-from retail_platform.lakehouse.connection import LAKE, LakeError
+from retail_platform.lakehouse.connection import CATALOG, LakeError, ask_sqlite
 from retail_platform.lakehouse.lakehouse import Lakehouse
 from retail_platform.lakehouse.model_store import load_model, manifest_sha256
 from retail_platform.lakehouse.storage import DataFiles, StoredFile
 from retail_platform.settings import Settings
-
-CATALOG = f"__ducklake_metadata_{LAKE}"
-"""DuckDB's name of the database that the catalog's own tables are in."""
 
 _PARALLEL_READS = 8
 
@@ -124,9 +119,8 @@ def _check_catalog(settings: Settings) -> Iterator[Finding]:
     if settings.catalog != "sqlite" or not settings.catalog_file.is_file():
         return
     try:
-        with closing(sqlite3.connect(f"file:{settings.catalog_file}?mode=ro", uri=True)) as catalog:
-            found = [row[0] for row in catalog.execute("PRAGMA quick_check(5)")]
-    except sqlite3.DatabaseError as error:
+        found = ask_sqlite("check", settings.catalog_file).splitlines()
+    except LakeError as error:
         found = [str(error)]
     if found != ["ok"]:
         message = f"{settings.catalog_file} is damaged: {'; '.join(found)}; restore the lake from a backup"

@@ -78,6 +78,7 @@ class Lakehouse:
         self._connect = connect
         self._on_step = on_step
         self._lasting: frozenset[Folder] = frozenset()
+        self._compaction: int | None = None
         self._reader = Reader(settings, connect)
         self._writer = Writer(settings, connect)
 
@@ -144,11 +145,14 @@ class Lakehouse:
         A reader who meets this again and again, as a slow one does while many tables are compacted one after the
         other, keeps the next compaction waiting while it reads.
         """
+        # A merging since the last read costs this one a repetition; looking twice for every read would cost more.
+        before = self._newest_compaction() if self._compaction is None else self._compaction
         for _ in range(_READS_BESIDE_COMPACTION):
-            before = newest_compaction(self.settings)
             answer = read()
-            if newest_compaction(self.settings) == before:
+            self._compaction = self._newest_compaction()
+            if self._compaction == before:
                 return answer
+            before = self._compaction
         try:
             with table_locks(self.settings, [COMPACTION]):
                 return read()
@@ -157,6 +161,9 @@ class Lakehouse:
                 f"files were merged each time that this was read, and merging cannot be kept waiting: {error}; read "
                 "it again when the maintenance is over"
             ) from error
+
+    def _newest_compaction(self) -> int:
+        return self._reader.ask(lambda connection: newest_compaction(connection, self.settings))
 
     @contextmanager
     def read_batches(

@@ -22,9 +22,9 @@ from filelock import FileLock, Timeout
 
 from retail_platform.contracts.table import TABLES
 from retail_platform.lakehouse import ddl
-from retail_platform.lakehouse.connection import LAKE, LakeError, text
+from retail_platform.lakehouse.connection import CATALOG, LAKE, LakeError, text
 from retail_platform.lakehouse.durability import data_files, sync_files
-from retail_platform.lakehouse.fsck import CATALOG, catalogued_files, files_awaiting_removal, old_orphans
+from retail_platform.lakehouse.fsck import catalogued_files, files_awaiting_removal, old_orphans
 from retail_platform.lakehouse.lakehouse import Lakehouse
 from retail_platform.lakehouse.locks import COMMITS, COMPACTION, MAINTENANCE, lock_folder, table_locks
 from retail_platform.lakehouse.storage import DataFiles, StoredFile

@@ -8,12 +8,16 @@ line do by themselves.
 
 import os
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 
 PROCESS = "retail_platform/process"
 """Tag of a run of the command line: machine, process and its start, as the kernel counts it."""
+
+SILENCE_SECONDS = 300
+"""A daemon says every half minute that it lives."""
 
 _RUNNING = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
@@ -31,15 +35,24 @@ def is_dead(run: dg.DagsterRun) -> bool:
     return _identity(int(process.split()[0])) != run.tags[PROCESS]
 
 
-def give_up_dead_runs(instance: dg.DagsterInstance, *, of_daemon: bool = False) -> list[str]:
-    """Record that dead runs have failed; their ids. With `of_daemon` also those that a daemon began: when the daemon
-    itself is just being started, the one that began them is gone.
+def give_up_dead_runs(instance: dg.DagsterInstance, *, daemon_starts: bool = False) -> list[str]:
+    """Record that dead runs have failed, and free the places that they hold in pools; their ids.
+
+    A run of a daemon is dead where that daemon has been silent for minutes, or `daemon_starts` just now.
     """
     running = instance.get_runs(dg.RunsFilter(statuses=_RUNNING))
-    dead = [run for run in running if is_dead(run) or (of_daemon and PROCESS not in run.tags)]
+    without_daemon = daemon_starts or _daemon_is_silent(instance)
+    dead = [run for run in running if is_dead(run) or (without_daemon and PROCESS not in run.tags)]
     for run in dead:
         instance.report_run_failed(run, "The process of this run ended without a word, and the run was given up.")
+        # The next run of the same table would wait for its place for ever where no daemon sees to it.
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in dead]
+
+
+def _daemon_is_silent(instance: dg.DagsterInstance) -> bool:
+    since = datetime.now(UTC).timestamp() - SILENCE_SECONDS
+    return all(heartbeat.timestamp < since for heartbeat in instance.get_daemon_heartbeats().values())
 
 
 def _identity(process: int) -> str:

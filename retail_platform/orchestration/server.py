@@ -20,7 +20,7 @@ def serve(settings: Settings, host: str, port: int) -> int:
     The Dagster UI asks nobody who they are: it listens on this machine alone unless `host` says otherwise.
     """
     with instance_of(settings) as instance:
-        give_up_dead_runs(instance, of_daemon=True)
+        give_up_dead_runs(instance, daemon_starts=True)
     if host not in _LOOPBACK:
         sys.stderr.write(f"{host}: the Dagster UI has no login; put a proxy with one in front of it\n")
     environment = {

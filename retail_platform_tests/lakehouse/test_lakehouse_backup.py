@@ -18,8 +18,9 @@ from retail_platform.lakehouse.backup import back_up, backups, restore, verify
 from retail_platform.lakehouse.fsck import fsck
 from retail_platform.lakehouse.maintenance import maintain
 from retail_platform.settings import Settings
+from retail_platform_tests.faults.worker import Order
+from retail_platform_tests.faults.workers import workers
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, STOCK, TUESDAY, sales
-from retail_platform_tests.lakehouse.test_lakehouse_concurrency import line_of, start_writer
 from retail_platform_tests.object_storage import ObjectStorage
 from retail_platform_tests.postgres import PostgresServer
 
@@ -81,18 +82,12 @@ def test_a_lake_restored_onto_the_other_catalog_has_every_row_of_every_snapshot_
 def test_a_backup_beside_a_writer_is_one_of_its_snapshots(lake: Lakehouse, tmp_path: Path) -> None:
     for table in (SALES, STOCK):
         lake.commit([ReplaceTable(table, table.empty())], BY)
-    (lake.settings.home / "go").touch()
-    writer = start_writer(lake.settings, "loop", 0)
-    try:
-        assert line_of(writer) == "ready"
-        while line_of(writer) != "ack 2":
-            pass
+    with workers() as begin:
+        writer = begin(Order(home=str(lake.settings.home), catalog=lake.settings.catalog, job="replace slices"))
+        writer.await_acknowledged(3)
         made = back_up(lake, tmp_path / "backup")
-        while lake.snapshot_id() < made.snapshot + 2:
+        while writer.is_running and lake.snapshot_id() < made.snapshot + 2:
             time.sleep(0.02)
-    finally:
-        writer.kill()
-        writer.communicate()
 
     restored = elsewhere(lake.settings, tmp_path, catalog="sqlite")
     assert restore(restored, tmp_path / "backup").findings == ()

@@ -1,5 +1,6 @@
 """Readers see one committed state, never wait, and cannot change anything."""
 
+import os
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from retail_platform.lakehouse import Append, LakeError, Lakehouse, Query, ReplaceTable
+from retail_platform.lakehouse.backup import back_up
+from retail_platform.lakehouse.catalog_copy import save_catalog
 from retail_platform.lakehouse.connection import NoLakeError, in_memory
+from retail_platform.lakehouse.fsck import fsck
+from retail_platform.lakehouse.maintenance import maintain
 from retail_platform.settings import Settings
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, STOCK, TUESDAY, make_table, sales
 
@@ -219,3 +224,31 @@ def test_a_catalog_of_another_format_is_refused_and_stays_as_it_is(sqlite_lake: 
     with closing(sqlite3.connect(sqlite_lake.settings.catalog_file)) as catalog:
         version = catalog.execute("SELECT value FROM ducklake_metadata WHERE key = 'version'").fetchone()
     assert version == ("0.3",)
+
+
+def locks_on_the_catalog(lake: Lakehouse) -> set[tuple[str, str]]:
+    """The locks of this process on the files of a SQLite catalog: the file and the place in it."""
+    names = {file.stat().st_ino: file.name for file in lake.settings.home.glob("catalog.sqlite*")}
+    listed = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "POSIX" in line]
+    return {
+        (names[int(words[-3].split(":")[2])], words[-2])
+        for words in listed
+        if words[-4] == str(os.getpid()) and int(words[-3].split(":")[2]) in names
+    }
+
+
+def test_nothing_takes_away_the_locks_by_which_sqlite_keeps_others_from_the_catalogs_log(
+    sqlite_lake: Lakehouse, tmp_path: Path
+) -> None:
+    """Without them another process that closes the catalog removes the log under this one."""
+    sqlite_lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+    held = locks_on_the_catalog(sqlite_lake)
+    assert {name for name, _ in held} == {"catalog.sqlite", "catalog.sqlite-shm"}
+
+    sqlite_lake.read("shop.sales")
+    sqlite_lake.snapshots()
+    assert fsck(sqlite_lake) == []
+    save_catalog(sqlite_lake.settings, tmp_path / "copy.sqlite")
+    maintain(sqlite_lake)
+    back_up(sqlite_lake, tmp_path / "backup")
+    assert held <= locks_on_the_catalog(sqlite_lake)

@@ -2,8 +2,10 @@
 
 import subprocess
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._daemon.types import DaemonHeartbeat
 
 from retail_platform.orchestration import sensors
 from retail_platform.orchestration.build import build_definitions
@@ -52,9 +54,28 @@ def test_a_dead_run_of_the_command_line_is_told_from_a_living_one_and_given_up(n
         assert not is_asked_for(new_retailer, instance)
         elsewhere = begin(new_retailer, instance, {PROCESS: f"another-machine {dead_tag[PROCESS].partition(' ')[2]}"})
         of_daemon = begin(new_retailer, instance, {})
+        instance.add_daemon_heartbeat(heartbeat(datetime.now(UTC)))
 
         assert give_up_dead_runs(instance) == [dead.run_id]
         assert status(instance, dead) == dg.DagsterRunStatus.FAILURE
-        assert give_up_dead_runs(instance, of_daemon=True) == [of_daemon.run_id]
+        assert give_up_dead_runs(instance, daemon_starts=True) == [of_daemon.run_id]
+        of_daemon = begin(new_retailer, instance, {})
+        instance.add_daemon_heartbeat(heartbeat(datetime.now(UTC) - timedelta(hours=1)))
+        assert give_up_dead_runs(instance) == [of_daemon.run_id]
         for run in (alive, elsewhere):
             assert status(instance, run) == dg.DagsterRunStatus.STARTED
+
+
+def test_a_dead_run_keeps_no_place_in_a_pool(new_retailer: Retailer) -> None:
+    with instance_of(new_retailer.settings) as instance:
+        dead = begin(new_retailer, instance, tag_of_a_process_that_ended())
+        storage = instance.event_log_storage
+        storage.set_concurrency_slots("clean.sales", 1)
+        assert storage.claim_concurrency_slot("clean.sales", dead.run_id, "clean__sales").is_claimed
+
+        give_up_dead_runs(instance)
+        assert storage.claim_concurrency_slot("clean.sales", "the next run", "clean__sales").is_claimed
+
+
+def heartbeat(at: datetime) -> DaemonHeartbeat:
+    return DaemonHeartbeat(at.timestamp(), "SENSOR", "a daemon", [])
