@@ -96,10 +96,18 @@ def set_catalog_aside(settings: Settings, folder: Path) -> None:
         for file in settings.home.glob(f"{settings.catalog_file.name}*"):
             file.rename(folder / file.name)
         return
+    seconds = settings.lake.lock_timeout_seconds
     with _postgres(settings) as connection:
+        connection.execute(f"SET LOCAL lock_timeout = '{int(seconds * 1000)}ms'")
         connection.execute(f"CREATE SCHEMA {ddl.identifier(folder.name)}")
         for table in _tables_of_postgres(connection):
-            connection.execute(f"ALTER TABLE {ddl.identifier(table)} SET SCHEMA {ddl.identifier(folder.name)}")
+            try:
+                connection.execute(f"ALTER TABLE {ddl.identifier(table)} SET SCHEMA {ddl.identifier(folder.name)}")
+            except psycopg_module().errors.LockNotAvailable:
+                raise LakeError(
+                    f"somebody reads the catalog's table {table} for more than {seconds:g} s, so that it cannot be set "
+                    "aside; end what is connected to the catalog and try again"
+                ) from None
 
 
 def _save_from_postgres(settings: Settings, file: Path) -> None:

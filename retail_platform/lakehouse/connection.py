@@ -241,11 +241,21 @@ def newest_compaction(connection: duckdb.DuckDBPyConnection, settings: Settings)
     """
     if settings.catalog != "sqlite":
         return 0
-    row = connection.execute(
-        f"SELECT max(snapshot_id) FROM {CATALOG}.ducklake_snapshot_changes "
-        "WHERE changes_made LIKE '%merge_adjacent%' OR changes_made LIKE '%rewrite_delete%'"
-    ).fetchone()
+    row = first_row(
+        connection.execute(
+            f"SELECT max(snapshot_id) FROM {CATALOG}.ducklake_snapshot_changes "
+            "WHERE changes_made LIKE '%merge_adjacent%' OR changes_made LIKE '%rewrite_delete%'"
+        )
+    )
     return int(row[0] or 0) if row else 0
+
+
+def first_row(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...] | None:
+    """The first row of a small result, all of which is fetched: a result that is left half read keeps its transaction
+    open, and in PostgreSQL the catalog's tables locked.
+    """
+    rows = result.fetchall()
+    return rows[0] if rows else None
 
 
 def ask_sqlite(job: Literal["check", "copy"], *files: Path) -> str:

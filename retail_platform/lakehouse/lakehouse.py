@@ -29,6 +29,7 @@ from retail_platform.lakehouse.connection import (
     Reader,
     Writer,
     confine,
+    first_row,
     in_memory,
     is_conflict,
     newest_compaction,
@@ -488,18 +489,18 @@ def _select(table: str, columns: Sequence[str] | None, where: str) -> str:
 
 
 def _count(result: duckdb.DuckDBPyConnection) -> int:
-    row = result.fetchone()
+    row = first_row(result)
     return int(row[0]) if row else 0
 
 
 def _last_own_snapshot(connection: duckdb.DuckDBPyConnection) -> int | None:
     """The last snapshot that this connection made; none where it has made none."""
-    row = connection.execute(f"SELECT id FROM ducklake_last_committed_snapshot('{LAKE}')").fetchone()
+    row = first_row(connection.execute(f"SELECT id FROM ducklake_last_committed_snapshot('{LAKE}')"))
     return row[0] if row else None
 
 
 def _scalar(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
-    row = connection.execute(sql).fetchone()
+    row = first_row(connection.execute(sql))
     if row is None:
         raise LakeError(f"the lake has no answer to: {sql}")
     return int(row[0])

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from retail_platform.lakehouse import LakeError, Lakehouse, ReplaceTable
+from retail_platform.lakehouse.backup import back_up, restore
 from retail_platform.settings import Settings
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, sales
 from retail_platform_tests.postgres import PASSWORD, PostgresServer
@@ -86,3 +87,33 @@ def test_a_reader_whose_connection_was_cut_connects_again(postgres_server: Postg
     assert cut is not None
     assert cut[0] > 0
     assert lake.read("shop.sales").height == 1
+
+
+def test_a_lake_at_rest_keeps_no_transaction_open_in_the_catalog(
+    postgres_server: PostgresServer, settings: Settings
+) -> None:
+    address = postgres_server.new_database("at_rest")
+    lake = Lakehouse(settings.model_copy(update={"catalog": address}))
+    for units in (1, 2):
+        lake.commit([ReplaceTable(SALES, sales(MONDAY, units))], BY)
+        lake.snapshot_id()
+    with psycopg.connect(address) as connection:
+        states = connection.execute(
+            "SELECT state FROM pg_stat_activity WHERE datname = 'at_rest' AND pid <> pg_backend_pid() AND state <> ''"
+        ).fetchall()
+    assert set(states) == {("idle",)}
+
+
+def test_a_catalog_that_somebody_reads_is_not_set_aside_and_nobody_waits_for_ever(
+    postgres_server: PostgresServer, settings: Settings, tmp_path: Path
+) -> None:
+    address = postgres_server.new_database("read_meanwhile")
+    patience = settings.lake.model_copy(update={"lock_timeout_seconds": 0.2})
+    lake = Lakehouse(settings.model_copy(update={"catalog": address, "lake": patience}))
+    lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+    back_up(lake, tmp_path / "backup")
+    with psycopg.connect(address) as reader:
+        reader.execute("SELECT * FROM ducklake_snapshot")
+        with pytest.raises(LakeError, match="end what is connected to the catalog"):
+            restore(lake, tmp_path / "backup", force=True)
+    assert lake.read("shop.sales")["units"].to_list() == [1]
