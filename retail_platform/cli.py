@@ -82,7 +82,7 @@ _USER_MISTAKES = {
     "QuarantineError",
     "RunFailed",
     "SettingsError",
-    "SuccessionError",
+    "ChampionError",
     "UnknownNameError",
 }
 """By name, because importing the rooms that raise them would make every `--help` wait."""

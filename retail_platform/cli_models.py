@@ -1,6 +1,6 @@
 """`retail-platform models`: trained versions, and which of them is in force.
 
-Here: words in, words out. Not here: what the words do (`orchestration/succession.py`, `reproduction.py`).
+Here: words in, words out. Not here: what the words do (`orchestration/champions.py`, `reproduction.py`).
 """
 
 import json
@@ -70,8 +70,8 @@ def models_promote(version: Version, why: Why, as_json: Json = False) -> None:
     """
     from retail_platform.governance.audit import person_at_work
     from retail_platform.orchestration.cards import show_card
+    from retail_platform.orchestration.champions import promote
     from retail_platform.orchestration.runner import note_decision
-    from retail_platform.orchestration.succession import promote
 
     lakehouse = _ready_lake()
     now, replaced = promote(lakehouse, version, who=person_at_work(lakehouse.settings), why=_said(why))
@@ -92,8 +92,8 @@ def models_rollback(
     """
     from retail_platform.governance.audit import person_at_work
     from retail_platform.orchestration.cards import show_card
+    from retail_platform.orchestration.champions import rollback
     from retail_platform.orchestration.runner import note_decision
-    from retail_platform.orchestration.succession import rollback
 
     lakehouse = _ready_lake()
     now, before = rollback(lakehouse, shard=shard, who=person_at_work(lakehouse.settings), why=_said(why))
@@ -120,7 +120,7 @@ def models_reproduce(version: Version, as_json: Json = False) -> None:
     elif done.equal:
         out.print(f"{done.predictions:,} predictions are equal to the last bit", highlight=False)
     if not done.equal:
-        changed = "; ".join(done.circumstances) or "nothing that is recorded has changed since it was trained"
+        changed = "; ".join(done.changed) or "nothing that is recorded has changed since it was trained"
         stop(
             f"{version} is not reproduced: of {done.predictions:,} predictions the largest difference is "
             f"{done.largest_difference:g} units, and {', '.join(done.differing_files) or 'no file'} differs; {changed}"

@@ -48,7 +48,6 @@ OUTSIDE_OF_PURE = {
     ("monitoring/evidently_report.py", "os.environ"),
     # The pages' own templates are part of the package.
     ("forecasting/report.py", "PackageLoader"),
-    ("monitoring/profile_page.py", "PackageLoader"),
 }
 
 ONLY_IN = {

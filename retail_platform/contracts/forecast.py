@@ -11,6 +11,9 @@ import polars as pl
 
 from retail_platform.contracts.table import RowRule, column, table
 
+NAIVE = "seasonal_naive"
+"""The model that every other has to beat, by its name in the tables."""
+
 QUANTILES: dict[str, float] = {
     "q005": 0.005,
     "q025": 0.025,

@@ -24,11 +24,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from retail_platform.features.dense import SERIES
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-SERIES = ["store_id", "item_id"]
 BLOCK_DAYS = 91
 FEWEST_ITEMS = 5
 """Items whose price, or promotion, changes within a quarter, below which no interval means anything."""

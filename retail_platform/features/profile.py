@@ -10,9 +10,8 @@ from datetime import date, timedelta
 
 import polars as pl
 
+from retail_platform.features.dense import SERIES
 from retail_platform.features.history import observed_units
-
-SERIES = ["store_id", "item_id"]
 
 SPARSE_INTERVAL, VARIABLE_SIZE = 1.32, 0.49
 """From these on Croston's method, or its correction, beats smoothing (Syntetos, Boylan and Croston 2005)."""

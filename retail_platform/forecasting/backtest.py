@@ -21,7 +21,7 @@ from retail_platform.forecasting.hierarchy import Hierarchy, node_scales
 from retail_platform.forecasting.metrics import HIERARCHICAL_METRICS, all_metrics, series_scales
 from retail_platform.forecasting.models import MODELS, Progress, silent
 from retail_platform.forecasting.quantiles import NodeSpread, QuantileCalibrator, dispersions
-from retail_platform.forecasting.training_set import HorizonBlock, horizon_blocks
+from retail_platform.forecasting.training_set import HorizonBlock, horizon_blocks, name_of_block
 from retail_platform.settings import ForecastSettings
 
 SHORTEST_TRAINING_DAYS = 28
@@ -148,12 +148,9 @@ def score(
         .join(_departments(demand), on=SERIES, how="left")
     )
     keys = ["model", "cutoff", "segment"]
-    block = pl.coalesce(
-        pl.when(pl.col("horizon") <= b.last).then(pl.lit(f"horizon {b.first}-{b.last}")) for b in blocks
-    )
     segments = {
         "all": pl.lit("all"),
-        "horizon": block,
+        "horizon": name_of_block(blocks),
         "department": pl.format("department {}", pl.col("department").fill_null("unknown")),
         "class": pl.format("class {}", pl.col("demand_class").fill_null("unknown")),
     }

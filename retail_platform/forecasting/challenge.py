@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from retail_platform.forecasting.training_set import HorizonBlock
+from retail_platform.features.dense import SERIES
+from retail_platform.forecasting.training_set import HorizonBlock, name_of_block
 from retail_platform.settings import ChampionSettings
 
-SERIES = ["store_id", "item_id"]
 PAIR = [*SERIES, "cutoff", "date"]
 
 EVERYTHING = "all"
@@ -29,13 +29,27 @@ SMALLEST_SHARE = 0.01
 
 _SHOWN_SEGMENTS = 3
 
+FIGURES = [
+    "segment",
+    "metric",
+    "series",
+    "cutoffs",
+    "opponent_value",
+    "challenger_value",
+    "improvement",
+    "standard_error",
+    "guarded",
+    "holds",
+]
+"""Columns of the figures of a comparison, in their order."""
+
 
 @dataclass(frozen=True)
 class Verdict:
     """Whether the challenger won, the sentence that says why, and the figures behind it.
 
-    `figures` has one row per segment and metric: segment, metric, series, cutoffs, opponent_value, challenger_value,
-    improvement (above 0 where the challenger is better), standard_error, guarded, holds.
+    `figures` has one row per segment and metric, in the columns FIGURES; improvement is above 0 where the challenger
+    is better.
     """
 
     won: bool
@@ -106,12 +120,9 @@ def _by_segment(pairs: pl.DataFrame, demand: pl.DataFrame, blocks: Sequence[Hori
     """The pairs once for each segment that they are part of: segment, kind (what the segments are cut by)."""
     departments = demand.group_by(SERIES).agg(pl.col("department").sort_by("date").last())
     known = pairs.join(departments, on=SERIES, how="left", maintain_order="left")
-    block = pl.coalesce(
-        pl.when(pl.col("horizon") <= b.last).then(pl.lit(f"horizon {b.first}-{b.last}")) for b in blocks
-    )
     cuts = {
         EVERYTHING: pl.lit(EVERYTHING),
-        "horizon": block,
+        "horizon": name_of_block(blocks),
         "department": pl.format("department {}", "department"),
         "store": pl.format("store {}", "store_id"),
     }
@@ -147,7 +158,7 @@ def _wape(pairs: pl.DataFrame, rule: ChampionSettings) -> pl.DataFrame:
             guarded=pl.col("kind").is_in(list(rule.guarded)) & (pl.col("units") >= SMALLEST_SHARE * everything),
             holds=(challenger <= opponent * (1 + rule.segment_tolerance)).fill_null(value=True),
         )
-        .select(_FIGURES)
+        .select(FIGURES)
     )
 
 
@@ -162,12 +173,7 @@ def _bias(pairs: pl.DataFrame, rule: ChampionSettings) -> pl.DataFrame:
         opponent_value=_ratio(pl.col("other").sum().abs(), units),
         challenger_value=_ratio(pl.col("own").sum().abs(), units),
     ).select(
-        "segment",
-        "metric",
-        "series",
-        "cutoffs",
-        "opponent_value",
-        "challenger_value",
+        pl.all(),
         improvement=opponent - challenger,
         standard_error=pl.lit(None, pl.Float64),
         guarded=pl.lit(value=True),
@@ -213,17 +219,3 @@ def _in_words(overall: dict[str, object], rule: ChampionSettings, name: str, *, 
 def _worsening(row: dict[str, object]) -> str:
     what = "bias" if row["metric"] == BIAS else str(row["segment"])
     return f"{what} {row['challenger_value']:.4f} against {row['opponent_value']:.4f}"
-
-
-_FIGURES = [
-    "segment",
-    "metric",
-    "series",
-    "cutoffs",
-    "opponent_value",
-    "challenger_value",
-    "improvement",
-    "standard_error",
-    "guarded",
-    "holds",
-]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from retail_platform.features.dense import SERIES
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SERIES = ["store_id", "item_id"]
 SOLD, EXPECTED, NAIVE = "#1a1a1a", "#0b5fa5", "#b25000"
 _MODEL_COLOURS = {"lightgbm": EXPECTED, "seasonal_naive": NAIVE, "moving_average": "#6b6b6b"}
 _LINES = {"lightgbm": "-", "seasonal_naive": "--", "moving_average": ":"}

@@ -5,7 +5,7 @@ Here: paired differences of measures, and forecast value added. Not here: the de
 
 import polars as pl
 
-NAIVE = "seasonal_naive"
+from retail_platform.contracts.forecast import NAIVE
 
 LOWER_IS_BETTER = ("wape", "mae", "rmse", "mase", "rmsse", "pinball", "wrmsse", "wspl")
 """Measures of which less is better. Bias and coverage have an aim instead, and are not compared."""

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-SERIES = ["store_id", "item_id"]
+from retail_platform.features.dense import SERIES
 
 TOTAL = "total"
 LEVELS: dict[str, tuple[str, ...]] = {

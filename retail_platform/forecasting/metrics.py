@@ -15,11 +15,11 @@ from types import MappingProxyType
 import polars as pl
 
 from retail_platform.contracts.forecast import QUANTILES
+from retail_platform.features.dense import SERIES
 from retail_platform.features.history import observed_units
 
 Metric = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
 
-SERIES = ["store_id", "item_id"]
 SEASON_DAYS = 7
 
 M5_QUANTILES = ("q005", "q025", "q165", "q25", "q50", "q75", "q835", "q975", "q995")

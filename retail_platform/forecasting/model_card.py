@@ -100,7 +100,7 @@ def card_markdown(card: ModelCard) -> str:
         "Mean over the cutoffs. Lower is better; bias is best near 0.",
         _table(
             ["Model", "Segment", *measure_names()],
-            [(model, segment, *values) for model, segment, values in accuracy_rows(card.metrics)],
+            accuracy_rows(card.metrics),
         ),
         "## Against seasonal naive, by segment",
         _table(

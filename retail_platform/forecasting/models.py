@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from retail_platform.contracts.forecast import NAIVE
 from retail_platform.features.dense import SERIES
 from retail_platform.features.history import observed_units
 from retail_platform.forecasting.training_set import (
@@ -127,7 +128,7 @@ class SeasonalNaive:
     """Every day sells what the last known day of its weekday sold."""
 
     horizon_days: int
-    name: str = "seasonal_naive"
+    name: str = NAIVE
 
     def predict_mean(self, demand: pl.DataFrame, history: pl.DataFrame, origin: date) -> pl.DataFrame:
         """See `MeanModel`. Days out of stock or not listed are passed over; a weekday that was never available takes
@@ -268,7 +269,7 @@ def fit_lightgbm(
 
 MODELS: dict[str, Fit] = {
     "lightgbm": fit_lightgbm,
-    "seasonal_naive": lambda _demand, _history, _cutoff, settings, _progress: SeasonalNaive(settings.horizon_days),
+    NAIVE: lambda _demand, _history, _cutoff, settings, _progress: SeasonalNaive(settings.horizon_days),
     "moving_average": lambda _demand, _history, _cutoff, settings, _progress: MovingAverage(settings.horizon_days),
 }
 """How each kind of model is trained, by its name. The simple rules have nothing to learn: they read the panel and the

@@ -54,18 +54,19 @@ def forecast_report_html(
         facts=facts,
         measures=measure_names(),
         accuracy=accuracy_rows(metrics),
-        cutoffs=metrics["cutoff"].n_unique(),
+        caption=_caption(metrics["cutoff"].n_unique()),
         pictures=pictures,
         notes=notes,
     )
 
 
-def page(template: str, **values: Any) -> str:
-    """Render one of this room's templates. Every text is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def page(template: str, *, room: str = "forecasting", **values: Any) -> str:
+    """Render a template of a room in the layout that all pages share. Every text is escaped."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+    rooms = dict.fromkeys([room, "forecasting"])
     environment = Environment(
-        loader=PackageLoader("retail_platform.forecasting"),
+        loader=ChoiceLoader([PackageLoader(f"retail_platform.{name}") for name in rooms]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -74,13 +75,20 @@ def page(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
+def _caption(cutoffs: int) -> str:
+    return (
+        f"Mean over {cutoffs} past forecast origin{'' if cutoffs == 1 else 's'}. Lower is better; bias is best near 0, "
+        "and the two shares of days at the right near 90 % and 95 %, or above where many days sell nothing."
+    )
+
+
 def measure_names() -> list[str]:
     """Headings of the measures, in the order of `accuracy_rows`."""
     return [label for label, _ in _MEASURES.values()]
 
 
-def accuracy_rows(metrics: pl.DataFrame) -> list[tuple[str, str, list[str]]]:
-    """Model, segment and the measures as text, mean over cutoffs."""
+def accuracy_rows(metrics: pl.DataFrame) -> list[tuple[str, ...]]:
+    """Model, segment and each of the measures as text, mean over cutoffs."""
     means = metrics.group_by("segment", "model", "metric", maintain_order=True).agg(pl.col("value").mean())
     values = {(row["segment"], row["model"], row["metric"]): row["value"] for row in means.iter_rows(named=True)}
     segments = sorted({segment for segment, _, _ in values}, key=_with_numbers_as_numbers)
@@ -89,7 +97,7 @@ def accuracy_rows(metrics: pl.DataFrame) -> list[tuple[str, str, list[str]]]:
         (
             model.replace("_", " "),
             segment,
-            [_shown(values.get((segment, model, measure)), form) for measure, (_, form) in _MEASURES.items()],
+            *(_shown(values.get((segment, model, measure)), form) for measure, (_, form) in _MEASURES.items()),
         )
         for segment in segments
         for model in models

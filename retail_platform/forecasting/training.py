@@ -10,6 +10,7 @@ from datetime import date
 
 import polars as pl
 
+from retail_platform.contracts.forecast import NAIVE
 from retail_platform.features.dense import SERIES
 from retail_platform.forecasting.backtest import CORRECTED, learn_bias, node_errors, node_forecasts
 from retail_platform.forecasting.bias import BiasFactors
@@ -20,7 +21,6 @@ from retail_platform.forecasting.training_set import horizon_blocks
 from retail_platform.settings import ForecastSettings
 
 CHALLENGER = "lightgbm"
-NAIVE = "seasonal_naive"
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,11 @@ class HorizonBlock:
     last: int
 
     @property
+    def name(self) -> str:
+        """As segments of a backtest are called."""
+        return f"horizon {self.first}-{self.last}"
+
+    @property
     def weekday_lag(self) -> int:
         """Days back to the latest known day of the target's weekday."""
         return -(-self.last // 7) * 7
@@ -114,6 +119,11 @@ def horizon_blocks(settings: ForecastSettings) -> list[HorizonBlock]:
     """The blocks of the settings, cut at or stretched to the horizon so that every day has exactly one."""
     ends = [*(end for end in settings.horizon_blocks if end < settings.horizon_days), settings.horizon_days]
     return [HorizonBlock(before + 1, end) for before, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def name_of_block(blocks: Sequence[HorizonBlock]) -> pl.Expr:
+    """Name of the block that each row's `horizon` lies in; null beyond the last."""
+    return pl.coalesce(pl.when(pl.col("horizon") <= block.last).then(pl.lit(block.name)) for block in blocks)
 
 
 @dataclass(frozen=True)

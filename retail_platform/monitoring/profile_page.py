@@ -23,7 +23,7 @@ from retail_platform.features.profile import (
     stock_outs,
     weekly_totals,
 )
-from retail_platform.forecasting.report import Picture
+from retail_platform.forecasting.report import Picture, page
 from retail_platform.monitoring.profile_charts import (
     effects_chart,
     movers_chart,
@@ -65,15 +65,6 @@ def profile_page_html(
     `demand` is the panel (features.demand) with at least one known day, and may have the column `sold_out` (see
     `price_and_promotion_effects`).
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("retail_platform.monitoring"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     known = demand.filter(pl.col("units").is_not_null())
     first, last = known.select(first=pl.col("date").min(), last=pl.col("date").max()).row(0)
     size = [
@@ -84,8 +75,8 @@ def profile_page_html(
         ("Units sold", f"{known['units'].cast(pl.Float64).sum():,.0f}"),
     ]
     sections = [_patterns(known), _seasons(known), _weeks(known), _effects(known), _stock_outs(known), _movers(known)]
-    return environment.get_template("profile_page.html").render(
-        title=title, facts=[*size, *facts], sections=sections, notes=notes
+    return page(
+        "profile_page.html", room="monitoring", title=title, facts=[*size, *facts], sections=sections, notes=notes
     )
 
 

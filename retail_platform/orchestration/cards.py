@@ -5,15 +5,16 @@ card shows (`forecasting/model_card.py`).
 """
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from retail_platform.contracts.forecast import NAIVE
 from retail_platform.lakehouse import Lakehouse
+from retail_platform.orchestration.champions import Evidence
 from retail_platform.orchestration.partitions import WHOLE_PANEL
-from retail_platform.orchestration.succession import NAIVE, Evidence
+from retail_platform.orchestration.simulated import notes_on_simulated
 from retail_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def card_files(
             *panel_facts(evidence.demand),
             ("Settings", ", ".join(f"{name} {value}" for name, value in manifest["parameters"].items())),
             ("Code", manifest["code_version"]),
-            ("Libraries", ", ".join(f"{n} {v}" for n, v in manifest["circumstances"]["libraries"].items())),
+            ("Libraries", ", ".join(f"{n} {v}" for n, v in manifest["environment"]["libraries"].items())),
         ],
         verdict=gate.text,
         metrics=evidence.metrics,
@@ -52,7 +53,7 @@ def card_files(
             model.mean_model, evidence.demand, evidence.history, model.trained_until, seed=settings.forecast.seed
         ),
         features=FEATURES if model.name == "lightgbm" else (),
-        limits=[*LIMITS, *_simulated_feeds(lakehouse)],
+        limits=[*LIMITS, *notes_on_simulated(lakehouse)],
     )
     return {MARKDOWN: card_markdown(card), HTML: card_html(card)}
 
@@ -71,9 +72,3 @@ def show_card(settings: Settings, version: str, shard: str) -> Path | None:
     settings.reports.mkdir(parents=True, exist_ok=True)
     suffix = "" if shard == WHOLE_PANEL else f"-{shard}"
     return Path(shutil.copyfile(card, settings.reports / f"model_card{suffix}.html"))
-
-
-def _simulated_feeds(lakehouse: Lakehouse) -> Sequence[str]:
-    files = lakehouse.read("raw.ingested_files", columns=["feed", "file_name"])
-    simulated = files.filter(pl.col("file_name").str.split("/").list.last().str.starts_with("simulated-"))
-    return [f"Simulated, not measured: {', '.join(sorted(set(simulated['feed'])))}."] if simulated.height else []

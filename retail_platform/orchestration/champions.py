@@ -21,6 +21,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from retail_platform.contracts import TABLES
+from retail_platform.contracts.forecast import NAIVE
 from retail_platform.governance.audit import audit_entry
 from retail_platform.lakehouse import Append, Commit, LakeError, Lakehouse, Provenance, Write
 from retail_platform.lakehouse.locks import table_locks
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
     from retail_platform.forecasting.training import Gate, TrainedModel
 
 REGISTRY, DECISIONS = TABLES["model.registry"], TABLES["model.decisions"]
-LOCK = "succession"
-NAIVE = "seasonal_naive"
+LOCK = "champions"
 
 OF_THE_PANEL = ("item_level", "horizon_days")
 """Settings by which the panel's rows mean something else: a model forecasts only the panel that it was trained on."""
@@ -46,7 +46,7 @@ NOT_OF_A_RECIPE = (*OF_THE_PANEL, "shards", "minimum_selling_days", "excluded_ca
 Row = dict[str, Any]
 
 
-class SuccessionError(Exception):
+class ChampionError(Exception):
     """A decision that cannot be carried out; the message says why and what can be done."""
 
 
@@ -132,7 +132,7 @@ def latest_stages(lakehouse: Lakehouse, shard: str) -> pl.DataFrame:
 def load_version(settings: Settings, row: Mapping[str, Any]) -> tuple["TrainedModel", dict[str, Any]]:
     """The trained model of a registry row and its manifest, every file checked.
 
-    Raises `LakeError` where the folder is not what was registered, and `SuccessionError` where this code cannot use it.
+    Raises `LakeError` where the folder is not what was registered, and `ChampionError` where this code cannot use it.
     """
     from retail_platform.forecasting.training import TrainedModel
 
@@ -146,14 +146,14 @@ def load_version(settings: Settings, row: Mapping[str, Any]) -> tuple["TrainedMo
     try:
         return TrainedModel.from_files(files), manifest
     except (KeyError, ValueError) as other:
-        raise SuccessionError(f"model {version} cannot be used by this version of the platform: {other}") from None
+        raise ChampionError(f"model {version} cannot be used by this version of the platform: {other}") from None
 
 
 def why_unusable(settings: Settings, row: Mapping[str, Any]) -> str | None:
     """Why a version cannot forecast the panel of these settings; null where it can."""
     try:
         _, manifest = load_version(settings, row)
-    except (LakeError, SuccessionError) as damaged:
+    except (LakeError, ChampionError) as damaged:
         return str(damaged)
     return other_panel(settings, manifest)
 
@@ -221,7 +221,7 @@ def judge(
         return _refresh(lakehouse, candidate, champion, figures)
     try:
         old_gate, verdict = _challenge(settings, champion, old_recipe, evidence, own, progress)
-    except (ValidationError, SuccessionError) as other:
+    except (ValidationError, ChampionError) as other:
         reason = f"{gate.text}; no comparison with the champion {champion['model_version']}: {other}"
         return Judgement("first", gate.passed, reason, figures, champion, _retired(candidate, promoted=gate.passed))
     figures[str(champion["model_version"])] = verdict.figures
@@ -235,14 +235,14 @@ def judge(
 def promote(lakehouse: Lakehouse, version: str, *, who: str, why: str) -> tuple[Row, Row | None]:
     """Put a version in force by hand; the registry's rows of it and of the one that it replaces, if there is one.
 
-    Raises `SuccessionError` where the version is not known, is in force, does not beat seasonal naive, or cannot
+    Raises `ChampionError` where the version is not known, is in force, does not beat seasonal naive, or cannot
     forecast this panel; `LakeError` where its folder is damaged.
     """
     with table_locks(lakehouse.settings, [LOCK]):
         chosen = _row_of(lakehouse, version)
         champion = in_force(lakehouse, chosen["shard"])
         if _version(champion) == version:
-            raise SuccessionError(f"{version} is in force already")
+            raise ChampionError(f"{version} is in force already")
         _refuse_unfit(lakehouse.settings, chosen)
         _put_in_force(lakehouse, chosen, champion, action="promote", who=who, why=why)
     return chosen, champion
@@ -252,13 +252,13 @@ def rollback(lakehouse: Lakehouse, *, shard: str | None, who: str, why: str) -> 
     """Put the champion before the present one in force again; the registry's rows of both, the one in force first.
 
     Trainings of its recipe do not replace a champion that was gone back to: only a better challenger of another recipe
-    does, or a person. Raises `SuccessionError` where there is none to go back to or that was done already.
+    does, or a person. Raises `ChampionError` where there is none to go back to or that was done already.
     """
     shard = _one_shard(lakehouse.settings, shard)
     with table_locks(lakehouse.settings, [LOCK]):
         champion = in_force(lakehouse, shard)
         if champion is None:
-            raise SuccessionError(
+            raise ChampionError(
                 f"no model is in force, the naive forecast is published: {why_none_is_in_force(lakehouse, shard)}"
             )
         champions = lakehouse.query(
@@ -267,12 +267,12 @@ def rollback(lakehouse: Lakehouse, *, shard: str | None, who: str, why: str) -> 
             [shard, champion["model_version"]],
         ).to_series()
         if _was_gone_back_to(lakehouse, champion):
-            raise SuccessionError(
+            raise ChampionError(
                 f"{champion['model_version']} is in force because of a rollback already; to go further back, promote "
                 f"a version by name (`retail-platform models list` has {len(champions)} that were champions)"
             )
         if champions.is_empty():
-            raise SuccessionError(f"{champion['model_version']} is the first champion: there is none to go back to")
+            raise ChampionError(f"{champion['model_version']} is the first champion: there is none to go back to")
         chosen = _row_of(lakehouse, champions[0])
         _refuse_unfit(lakehouse.settings, chosen)
         _put_in_force(lakehouse, chosen, champion, action="rollback", who=who, why=why)
@@ -315,7 +315,7 @@ def _challenge(
 
     kind, name = str(recipe["model"]), str(champion["model_version"])
     if kind not in MODELS:
-        raise SuccessionError(f"this version of the platform has no model {kind}")
+        raise ChampionError(f"this version of the platform has no model {kind}")
     learning = {key: value for key, value in recipe.items() if key != "model"}
     rescored = ForecastSettings.model_validate({**settings.forecast.model_dump(mode="json"), **learning})
     progress(f"forecasting the backtest with the recipe of the champion {name}")
@@ -438,26 +438,24 @@ def _row_of(lakehouse: Lakehouse, version: str) -> Row:
         known = lakehouse.read(REGISTRY.name, columns=["model_version"]).to_series().unique().sort().to_list()
         close = get_close_matches(version, known, n=1)
         hint = f"did you mean {close[0]}?" if close else "`retail-platform models list` names those there are"
-        raise SuccessionError(f"there is no model {version}; {hint}")
+        raise ChampionError(f"there is no model {version}; {hint}")
     return rows.row(-1, named=True)
 
 
 def _refuse_unfit(settings: Settings, row: Row) -> None:
     version, shard = row["model_version"], row["shard"]
     if shard not in shard_names(settings):
-        raise SuccessionError(
-            f"{version} was trained for {shard}; the settings know {', '.join(shard_names(settings))}"
-        )
+        raise ChampionError(f"{version} was trained for {shard}; the settings know {', '.join(shard_names(settings))}")
     wape, naive = row["wape"], row["naive_wape"]
     if wape is None or naive is None or not wape < naive:
         figures = "its WAPE is not known" if wape is None or naive is None else f"WAPE {wape:.4f} against {naive:.4f}"
-        raise SuccessionError(
+        raise ChampionError(
             f"{version} does not beat seasonal naive ({figures}), so that its forecasts would not be published"
         )
     _, manifest = load_version(settings, row)
     other = other_panel(settings, manifest)
     if other:
-        raise SuccessionError(f"{other}; it cannot forecast the panel of today's settings")
+        raise ChampionError(f"{other}; it cannot forecast the panel of today's settings")
 
 
 def _was_gone_back_to(lakehouse: Lakehouse, champion: Row) -> bool:
@@ -473,9 +471,9 @@ def _was_gone_back_to(lakehouse: Lakehouse, champion: Row) -> bool:
 def _one_shard(settings: Settings, shard: str | None) -> str:
     names = shard_names(settings)
     if shard is None and len(names) > 1:
-        raise SuccessionError(f"say which shard with --shard: {', '.join(names)}")
+        raise ChampionError(f"say which shard with --shard: {', '.join(names)}")
     if shard is not None and shard not in names:
-        raise SuccessionError(f"there is no shard {shard}; the settings know {', '.join(names)}")
+        raise ChampionError(f"there is no shard {shard}; the settings know {', '.join(names)}")
     return shard or names[0]
 
 

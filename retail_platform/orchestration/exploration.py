@@ -8,6 +8,7 @@ import polars as pl
 
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.runner import RunFailed
+from retail_platform.orchestration.simulated import notes_on_simulated
 
 PAGE = "explore.html"
 SHOWN_DAYS = 3 * 366
@@ -46,7 +47,7 @@ def explore(lakehouse: Lakehouse) -> Path:
         f"Demand up to {last}",
         demand,
         facts=[("Forecast level", settings.forecast.item_level)],
-        notes=[*notes, *_notes(lakehouse)],
+        notes=[*notes, *notes_on_simulated(lakehouse)],
     )
     place = settings.reports / PAGE
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -71,9 +72,3 @@ def _panel(lakehouse: Lakehouse, last: object) -> tuple[pl.DataFrame, list[str]]
     if parts > 1:
         notes.append(f"Shown is every {parts}th series, chosen by chance: the panel has {rows:,} rows.")
     return demand, notes
-
-
-def _notes(lakehouse: Lakehouse) -> list[str]:
-    files = lakehouse.read("raw.ingested_files", columns=["feed", "file_name"])
-    simulated = files.filter(pl.col("file_name").str.split("/").list.last().str.starts_with("simulated-"))
-    return [f"Simulated, not measured: {', '.join(sorted(set(simulated['feed'])))}."] if simulated.height else []

@@ -1,6 +1,6 @@
 """A trained version made again from its manifest and the lake as it was: the same predictions, or what is not the same.
 
-Here: the manifest, what is read again, the comparison of files and predictions, and the circumstances by which a
+Here: the manifest, what is read again, the comparison of files and predictions, and the environment by which a
 difference can be explained. Not here: training itself (`forecasting/training.py`).
 """
 
@@ -22,7 +22,7 @@ from retail_platform.lakehouse import Lakehouse
 from retail_platform.lakehouse.connection import NoSnapshotError
 from retail_platform.lakehouse.model_store import load_model
 from retail_platform.orchestration.assets.features import forecast_version
-from retail_platform.orchestration.succession import number, panel_version, recipe_of
+from retail_platform.orchestration.champions import number, panel_version, recipe_of
 from retail_platform.settings import ForecastSettings, Settings
 
 if TYPE_CHECKING:
@@ -43,14 +43,15 @@ class Reproduction:
     """What came of training a version again.
 
     `differing_files` are those of the model that are not equal byte by byte; `largest_difference` is that of the means
-    and quantiles forecast from the version's last day, in units; `circumstances` says in words what is not as it was.
+    and quantiles forecast from the version's last day, in units; `changed` says in words what of the environment is not
+    as it was.
     """
 
     version: str
     predictions: int
     largest_difference: float
     differing_files: tuple[str, ...]
-    circumstances: tuple[str, ...]
+    changed: tuple[str, ...]
 
     @property
     def equal(self) -> bool:
@@ -82,7 +83,7 @@ def manifest_of(
         "lake_snapshot": lake_snapshot,
         "code_version": forecast_version(settings),
         "panel_version": panel_version(settings),
-        "circumstances": circumstances(settings.forecast.threads),
+        "environment": environment(settings.forecast.threads),
         "run_id": run_id,
         "backtest": {
             "backtest_id": backtest_id,
@@ -93,7 +94,7 @@ def manifest_of(
     }
 
 
-def circumstances(threads: int) -> dict[str, Any]:
+def environment(threads: int) -> dict[str, Any]:
     """What else a model depends on beside data and settings, for its manifest: code, libraries, machine, threads."""
     return {
         "code_sha256": _code_sha256(),
@@ -145,10 +146,10 @@ def reproduce(lakehouse: Lakehouse, version: str, progress: "Progress") -> Repro
 
 
 def _changes(manifest: Mapping[str, Any]) -> list[str]:
-    """Circumstances that are not as they were, in words."""
-    then, now = manifest.get("circumstances", {}), circumstances(int(manifest["parameters"]["threads"]))
+    """What of the environment is not as it was, in words."""
+    then, now = manifest.get("environment", {}), environment(int(manifest["parameters"]["threads"]))
     if not then:
-        return ["the manifest does not say under which circumstances the version was trained"]
+        return ["the manifest does not say in which environment the version was trained"]
     changed = []
     if then["code_sha256"] != now["code_sha256"]:
         changed.append("the code of features and models has changed since")

@@ -10,6 +10,7 @@ from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.assets.features import last_known_day
 from retail_platform.orchestration.assets.model import newest_metrics
 from retail_platform.orchestration.partitions import shard_names
+from retail_platform.orchestration.simulated import notes_on_simulated
 
 REPORT = "forecast.html"
 SHOWN_DAYS = 366
@@ -143,9 +144,7 @@ def _accuracy(lakehouse: Lakehouse) -> list[tuple[str, str]]:
 
 def _notes(lakehouse: Lakehouse) -> list[str]:
     """What a reader must know to trust the page: what is simulated, and what was left out."""
-    files = lakehouse.read("raw.ingested_files", columns=["feed", "file_name"])
-    simulated = files.filter(pl.col("file_name").str.split("/").list.last().str.starts_with("simulated-"))
-    notes = [f"Simulated, not measured: {', '.join(sorted(set(simulated['feed'])))}."] if simulated.height else []
+    notes = notes_on_simulated(lakehouse)
     rule = lakehouse.settings.forecast
     notes.append(
         f"Forecast level: {rule.item_level}. A series is forecast if it sold on at least {rule.minimum_selling_days} "

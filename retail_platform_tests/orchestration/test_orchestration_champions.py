@@ -11,11 +11,11 @@ import pytest
 
 from retail_platform.contracts import TABLES
 from retail_platform.lakehouse import Append, LakeError
-from retail_platform.orchestration import succession
+from retail_platform.orchestration import champions
 from retail_platform.orchestration.build import build_definitions
+from retail_platform.orchestration.champions import ChampionError, in_force, promote, rollback
 from retail_platform.orchestration.runner import SCIENCE, instance_of, materialize
 from retail_platform.orchestration.staleness import last_commits, stale_keys
-from retail_platform.orchestration.succession import SuccessionError, in_force, promote, rollback
 from retail_platform_tests.shell import Shell
 from retail_platform_tests.simulated_retailer import Retailer
 from retail_platform_tests.small_models import BY, STRONG, WEAK, SmallModels
@@ -45,7 +45,7 @@ def against(found: pl.DataFrame, opponent: str) -> dict[str, Any]:
 
 def write_stage(models: SmallModels | Retailer, version: str, **changes: Any) -> None:
     row = models.lake.read("model.registry", where="model_version = ?", parameters=[version]).row(0, named=True)
-    rows = pl.DataFrame([{**row, "changed_at": succession._now(), **changes}], schema=REGISTRY.polars_schema)
+    rows = pl.DataFrame([{**row, "changed_at": champions._now(), **changes}], schema=REGISTRY.polars_schema)
     models.lake.commit([Append(REGISTRY, rows)], BY)
 
 
@@ -96,10 +96,10 @@ def test_a_champion_whose_recipe_does_not_beat_naive_any_more_is_no_champion(mod
     third = models.train(poor=True).version
     assert champion(models) is None
     assert (stages(models, second), stages(models, third)) == (["champion", "rejected"], ["rejected"])
-    assert "does not beat seasonal naive" in succession.why_none_is_in_force(models.lake, "all")
-    with pytest.raises(SuccessionError, match="no model is in force"):
+    assert "does not beat seasonal naive" in champions.why_none_is_in_force(models.lake, "all")
+    with pytest.raises(ChampionError, match="no model is in force"):
         rollback(models.lake, shard=None, **PERSON)
-    with pytest.raises(SuccessionError, match=f"{third} does not beat seasonal naive"):
+    with pytest.raises(ChampionError, match=f"{third} does not beat seasonal naive"):
         promote(models.lake, third, **PERSON)
     fourth = models.train().version
     assert champion(models) == fourth
@@ -108,7 +108,7 @@ def test_a_champion_whose_recipe_does_not_beat_naive_any_more_is_no_champion(mod
 def test_a_model_of_another_panel_is_no_champion_there(models: SmallModels) -> None:
     first, second = models.trained
     elsewhere = models.using(STRONG, country="DE")
-    with pytest.raises(SuccessionError, match=f"model {first} was trained under other forecast settings"):
+    with pytest.raises(ChampionError, match=f"model {first} was trained under other forecast settings"):
         promote(elsewhere.lake, first, **PERSON)
     made = elsewhere.train()
     assert made.judgement.action == "first"
@@ -127,7 +127,7 @@ def test_a_rollback_stays_until_a_person_promotes_another(models: SmallModels) -
     first, second = models.trained
     now, before = rollback(models.lake, shard=None, **PERSON)
     assert (now["model_version"], before["model_version"]) == (first, second)
-    with pytest.raises(SuccessionError, match="in force because of a rollback already"):
+    with pytest.raises(ChampionError, match="in force because of a rollback already"):
         rollback(models.lake, shard=None, **PERSON)
     made = models.train()
     assert (champion(models), stages(models, made.version)) == (first, ["rejected"])
@@ -171,7 +171,7 @@ def test_a_damaged_version_is_not_put_in_force(models: SmallModels) -> None:
 
 
 def test_a_decision_that_comes_between_is_seen(models: SmallModels, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge, seen = succession.judge, []
+    judge, seen = champions.judge, []
 
     def interrupted(lakehouse: Any, candidate: Any, found: Any, *rest: Any) -> Any:
         judgement = judge(lakehouse, candidate, found, *rest)
@@ -180,7 +180,7 @@ def test_a_decision_that_comes_between_is_seen(models: SmallModels, monkeypatch:
             write_stage(models, found["model_version"], stage="retired")
         return judgement
 
-    monkeypatch.setattr(succession, "judge", interrupted)
+    monkeypatch.setattr(champions, "judge", interrupted)
     made = models.train()
     assert seen == [models.trained[1], None]
     assert set(decisions(models, made.version)["action"]) == {"first"}

@@ -26,7 +26,7 @@ def test_a_version_is_reproduced_to_the_last_bit_from_the_lake_as_it_was(models:
     models.lake.commit([ReplaceTable(TABLES["features.demand"], changed)], BY)
     done = again(models, models.trained[0])
     assert done.equal
-    assert (done.largest_difference, done.differing_files, done.circumstances) == (0.0, (), ())
+    assert (done.largest_difference, done.differing_files, done.changed) == (0.0, (), ())
     assert done.predictions == 10 * 7
 
 
@@ -42,11 +42,11 @@ def test_what_differs_is_said_with_what_has_changed_since(
 ) -> None:
     models, version = two_champions, two_champions.trained[0]
     files, manifest = load_model(models.settings.models, version)
-    was = manifest["circumstances"]
+    was = manifest["environment"]
     altered = {
         **manifest,
         "parameters": {**manifest["parameters"], "trees": STRONG.trees + 1},
-        "circumstances": {**was, "code_sha256": "0" * 64, "libraries": {**was["libraries"], "lightgbm": "3.0"}},
+        "environment": {**was, "code_sha256": "0" * 64, "libraries": {**was["libraries"], "lightgbm": "3.0"}},
     }
     monkeypatch.setattr(reproduction, "load_model", lambda *_: (files, altered))
     done = again(models, version)

@@ -13,23 +13,23 @@ import dagster as dg
 import polars as pl
 
 from retail_platform.contracts import TABLES
-from retail_platform.contracts.forecast import QUANTILES
+from retail_platform.contracts.forecast import NAIVE, QUANTILES
 from retail_platform.lakehouse import Append, Lakehouse, Provenance, ReplaceSlices, Write
 from retail_platform.monitoring.alerts import alert
 from retail_platform.orchestration.assets.features import forecast_version, last_known_day
 from retail_platform.orchestration.assets.model import read_backtest
 from retail_platform.orchestration.automation import refresh_on_new_data, refresh_once_there_is
-from retail_platform.orchestration.io_manager import commit_metadata, shards_of_other_cuts
-from retail_platform.orchestration.partitions import WHOLE_PANEL, on_every_day, shard_of_run, shards
-from retail_platform.orchestration.pictures import png
-from retail_platform.orchestration.specs import asset_facts
-from retail_platform.orchestration.succession import (
-    NAIVE,
+from retail_platform.orchestration.champions import (
     in_force,
     load_version,
     other_panel,
     why_none_is_in_force,
 )
+from retail_platform.orchestration.io_manager import commit_metadata, shards_of_other_cuts
+from retail_platform.orchestration.partitions import WHOLE_PANEL, on_every_day, shard_of_run, shards
+from retail_platform.orchestration.pictures import png
+from retail_platform.orchestration.simulated import is_simulated
+from retail_platform.orchestration.specs import asset_facts
 from retail_platform.settings import ForecastSettings, Settings
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 RECENT_DAYS = 120
 """What a forecast reads of the panel's past, or a horizon and four weeks where that is more."""
-
-SIMULATED_PREFIX = "simulated-"
 
 
 def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -271,8 +269,7 @@ def _latest_stock(lakehouse: Lakehouse, origin: date, valid_days: int) -> tuple[
     )
     files = lakehouse.read("raw.ingested_files", columns=["file_id", "file_name"])
     of_stock = files.filter(pl.col("file_id").is_in(stock["source_file_id"].unique().implode()))
-    names = of_stock["file_name"].str.split("/").list.last()
-    return stock, bool(names.str.starts_with(SIMULATED_PREFIX).any())
+    return stock, bool(of_stock.select(is_simulated(pl.col("file_name")).any()).item())
 
 
 def _forecast_picture(panel: pl.DataFrame, forecast: pl.DataFrame) -> dg.MarkdownMetadataValue:

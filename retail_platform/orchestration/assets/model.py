@@ -18,19 +18,19 @@ from retail_platform.lakehouse import Commit, Lakehouse
 from retail_platform.orchestration.assets.features import forecast_version
 from retail_platform.orchestration.automation import retrain
 from retail_platform.orchestration.cards import HTML, MARKDOWN, card_files, show_card
-from retail_platform.orchestration.io_manager import commit_metadata
-from retail_platform.orchestration.partitions import shard_of_run, shards
-from retail_platform.orchestration.pictures import png
-from retail_platform.orchestration.progress import with_time_left
-from retail_platform.orchestration.reproduction import manifest_of
-from retail_platform.orchestration.specs import asset_facts, spec
-from retail_platform.orchestration.succession import (
+from retail_platform.orchestration.champions import (
     REGISTRY,
     Candidate,
     Evidence,
     Judgement,
     decide,
 )
+from retail_platform.orchestration.io_manager import commit_metadata
+from retail_platform.orchestration.partitions import shard_of_run, shards
+from retail_platform.orchestration.pictures import png
+from retail_platform.orchestration.progress import with_time_left
+from retail_platform.orchestration.reproduction import manifest_of
+from retail_platform.orchestration.specs import asset_facts, spec
 from retail_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -229,17 +229,7 @@ def read_backtest_errors(lakehouse: Lakehouse, backtest_id: str, at: int | None 
 def _decision_metadata(judgement: Judgement) -> dict[str, Any]:
     """What was decided, in words and as a table of the figures behind it."""
     figures = [frame.with_columns(opponent=pl.lit(opponent)) for opponent, frame in judgement.figures.items()]
-    shown = pl.concat(figures).select(
-        "opponent",
-        "segment",
-        "metric",
-        "opponent_value",
-        "challenger_value",
-        "improvement",
-        "standard_error",
-        "guarded",
-        "holds",
-    )
+    shown = pl.concat(figures).select("opponent", pl.exclude("opponent", "series", "cutoffs"))
     return {
         "decision": judgement.reason,
         "promoted": judgement.promoted,
@@ -249,6 +239,7 @@ def _decision_metadata(judgement: Judgement) -> dict[str, Any]:
 
 def _backtest_metadata(demand: pl.DataFrame, forecasts: pl.DataFrame, metrics: pl.DataFrame) -> dict[str, Any]:
     from retail_platform.forecasting.charts import backtest_chart, forecast_chart
+    from retail_platform.forecasting.comparison import value_added
 
     last = forecasts.select(pl.col("cutoff").max()).item()
     overall = metrics.filter(pl.col("segment") == "all").group_by("model", "metric").agg(pl.col("value").mean())
@@ -257,6 +248,7 @@ def _backtest_metadata(demand: pl.DataFrame, forecasts: pl.DataFrame, metrics: p
         "backtest_id": metrics["backtest_id"][0],
         "cutoffs": [str(day) for day in metrics["cutoff"].unique().sort()],
         "accuracy": dg.MetadataValue.md(_markdown(table)),
+        "value_added": dg.MetadataValue.md(_markdown(value_added(metrics))),
         "chart": png(backtest_chart(metrics), "WAPE of each model at each cutoff"),
         "forecast_against_actual": png(
             forecast_chart(demand, forecasts.filter((pl.col("model") == "lightgbm") & (pl.col("cutoff") == last))),
@@ -272,6 +264,8 @@ def _markdown(frame: pl.DataFrame) -> str:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return ""
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 

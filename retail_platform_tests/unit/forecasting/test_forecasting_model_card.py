@@ -1,7 +1,6 @@
 """The model card and the explanations on it: they add up, say what they must, and escape every name."""
 
 from datetime import date, timedelta
-from html.parser import HTMLParser
 
 import numpy as np
 import polars as pl
@@ -13,6 +12,7 @@ from retail_platform.forecasting.model_card import LIMITS, ModelCard, card_html,
 from retail_platform.forecasting.models import LightGbm, SeasonalNaive, fit_lightgbm
 from retail_platform.forecasting.training_set import FEATURES
 from retail_platform.settings import ForecastSettings
+from retail_platform_tests.pages import Page
 from retail_platform_tests.panels import START, seasonal_panel
 
 NASTY = """<script>alert("1")</script>|`x`*b*_[a](b)$a'onerror='x"""
@@ -82,21 +82,6 @@ def card(model: LightGbm) -> ModelCard:
     )
     explanation = explain(model, PANEL, HISTORY, LAST)
     return ModelCard("v1", panel_facts(PANEL), f"beats {NASTY}", metrics, figures, explanation, FEATURES, LIMITS)
-
-
-class Page(HTMLParser):
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        if data.strip():
-            self.text.append(data.strip())
 
 
 def test_the_page_has_every_part_and_escapes_every_name(card: ModelCard) -> None:

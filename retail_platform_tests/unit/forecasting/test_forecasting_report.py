@@ -1,13 +1,13 @@
 """The report page and its pictures."""
 
 from datetime import date
-from html.parser import HTMLParser
 
 import polars as pl
 
 from retail_platform.contracts.forecast import QUANTILES
 from retail_platform.forecasting.charts import backtest_chart, forecast_chart
 from retail_platform.forecasting.report import Picture, forecast_report_html
+from retail_platform_tests.pages import Page
 from retail_platform_tests.panels import seasonal_panel
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -22,20 +22,6 @@ METRICS = pl.DataFrame(
     schema=["model", "cutoff", "segment", "metric", "value"],
     orient="row",
 )
-
-
-class Page(HTMLParser):
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data.strip())
 
 
 def page(name: str = "SOUP") -> Page:

@@ -1,28 +1,11 @@
 """The exploration page: whole, described and escaped, for good and for poor panels."""
 
-from html.parser import HTMLParser
-
 import polars as pl
 import pytest
 
 from retail_platform.monitoring.profile_page import profile_page_html
+from retail_platform_tests.pages import Page
 from retail_platform_tests.panels import demand_panel, seasonal_panel
-
-
-class Page(HTMLParser):
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        if data.strip():
-            self.text.append(data.strip())
-
 
 NASTY = """<script>alert("1")</script>' onerror='x$a_{"""
 
