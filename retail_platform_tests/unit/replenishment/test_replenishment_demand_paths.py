@@ -65,7 +65,7 @@ def test_the_published_quantiles_are_kept() -> None:
 
 @pytest.mark.parametrize("mean", [0.0, 1e6])
 def test_quantiles_win_over_a_mean_that_contradicts_them(mean: float) -> None:
-    quantiles = np.arange(1.0, 12.0)[None]
+    quantiles = np.arange(1.0, 1.0 + len(PROBABILITIES))[None]
     at = PROBABILITIES[3:8]
     np.testing.assert_allclose(daily_demand(np.array([mean]), quantiles, at), quantiles[:, 3:8], rtol=1e-3)
 
