@@ -156,7 +156,7 @@ def _rounds(played: Sequence[Played]) -> int:
 def _facts(played: Sequence[Played], today: date, server: str, loads: tuple[float, float]) -> list[str]:
     minutes = sum(one.seconds for one in played) / 60
     versions = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
-    ours = f"retail-platform {version('retail-platform')}, Python {platform.python_version()}"
+    ours = f"this platform {version('retail-platform')}, Python {platform.python_version()}"
     load = f"load average {loads[0]:.1f} at the start and {loads[1]:.1f} at the end, by this and other work"
     return [
         f"- Run: {today}, `make faults`, {minutes:.0f} minutes; {load}",
