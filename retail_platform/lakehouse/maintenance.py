@@ -24,6 +24,7 @@ from retail_platform.contracts.table import TABLES
 from retail_platform.lakehouse import ddl
 from retail_platform.lakehouse.connection import CATALOG, LAKE, LakeError, text
 from retail_platform.lakehouse.durability import data_files, sync_files
+from retail_platform.lakehouse.file_counts import forget
 from retail_platform.lakehouse.fsck import catalogued_files, files_awaiting_removal, old_orphans
 from retail_platform.lakehouse.lakehouse import Lakehouse
 from retail_platform.lakehouse.locks import COMMITS, COMPACTION, MAINTENANCE, lock_folder, table_locks
@@ -91,6 +92,8 @@ def maintain(lake: Lakehouse, *, run_id: str = "", now: datetime | None = None) 
         _expire(lake, expiring["snapshot_id"].to_list())
         compacted = _compact(lake, by)
         removed = _remove_files(lake, started - timedelta(hours=settings.lake.file_guard_hours))
+    # So that the account of every day is made of its rows now and then.
+    forget(settings)
     leftovers = _remove_leftovers(settings, started - timedelta(hours=settings.lake.file_guard_hours))
     report = Maintenance(
         run_id=by.run_id,

@@ -16,6 +16,7 @@ import polars as pl
 
 from retail_platform.contracts import FEEDS, TABLES, Feed
 from retail_platform.lakehouse import Lakehouse
+from retail_platform.lakehouse.file_counts import counts_of
 from retail_platform.orchestration.corrections import days_of_another_rule
 from retail_platform.orchestration.partitions import WHOLE_PANEL, shard_names
 from retail_platform.orchestration.reject_budget import standing
@@ -49,19 +50,36 @@ def pending_days(lakehouse: Lakehouse, feed: Feed, commits: Mapping[str, LastCom
         )
     else:
         rejected = pl.DataFrame({"partition_date": []}, schema={"partition_date": pl.Date})
-    days = lakehouse.query(
-        f"""
-        WITH counted AS (
-            SELECT partition_date AS day, count(*) AS rows FROM {feed.raw_table} GROUP BY ALL
-            UNION ALL SELECT {feed.date_column}, -count(*) FROM {feed.clean_table} GROUP BY ALL
-            UNION ALL SELECT partition_date, -count(*) FROM quarantine.rejected_rows WHERE feed = $1 GROUP BY ALL
-            UNION ALL SELECT partition_date, -count(*) FROM quarantine.duplicate_rows WHERE feed = $1 GROUP BY ALL
-        )
-        SELECT day FROM counted GROUP BY day HAVING sum(rows) <> 0 ORDER BY day
-        """,
-        [feed.name],
+    days = (
+        rows_by_day(lakehouse, feed).group_by("day").agg(pl.col("rows").sum()).filter(pl.col("rows") != 0).select("day")
     )
     return sorted({*days.to_series(), *rejected.to_series(), *days_of_another_rule(lakehouse, feed)})
+
+
+def rows_by_day(lakehouse: Lakehouse, feed: Feed) -> pl.DataFrame:
+    """The account of a feed's business days: day and rows, those of the raw table and, less than 0, those of the tables
+    in which a raw row may end. A day that is accounted for has a sum of 0.
+    """
+    own = pl.col("feed") == feed.name
+    raw, clean, *set_aside = counts_of(
+        lakehouse,
+        [
+            (feed.raw_table, ["partition_date"]),
+            (feed.clean_table, [str(feed.date_column)]),
+            ("quarantine.rejected_rows", ["feed", "partition_date"]),
+            ("quarantine.duplicate_rows", ["feed", "partition_date"]),
+        ],
+    )
+    ended = [
+        clean.rename({str(feed.date_column): "day"}),
+        *(rows.filter(own).rename({"partition_date": "day"}) for rows in set_aside),
+    ]
+    return pl.concat(
+        [
+            raw.select(day="partition_date", rows="rows"),
+            *(rows.select("day", rows=-pl.col("rows")) for rows in ended),
+        ]
+    )
 
 
 def last_commits(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> dict[str, LastCommit]:
