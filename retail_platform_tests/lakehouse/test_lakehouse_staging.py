@@ -5,14 +5,23 @@ from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from retail_platform.lakehouse import Append, LakeError, Lakehouse, ParquetFiles, ReplaceTable
+from retail_platform.lakehouse import (
+    Append,
+    LakeError,
+    Lakehouse,
+    ParquetFiles,
+    ReplaceSlices,
+    ReplaceTable,
+    staging,
+)
 from retail_platform.lakehouse.fsck import fsck
 from retail_platform.lakehouse.maintenance import maintain
 from retail_platform.settings import Settings
-from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, STOCK, TUESDAY, sales
+from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, STOCK, TUESDAY, make_table, sales
 from retail_platform_tests.lakehouse.test_lakehouse_concurrency import interfering
 from retail_platform_tests.object_storage import ObjectStorage
 
@@ -111,3 +120,34 @@ def test_in_object_storage_they_are_copied(object_storage: ObjectStorage, settin
     lake = Lakehouse(object_storage.settings(settings))
     lake.commit([Append(SALES, ParquetFiles((file_of(settings.home, sales(MONDAY, 1, 2)),)))], BY)
     assert_frame_equal(lake.read("shop.sales"), sales(MONDAY, 1, 2))
+
+
+MEASURES = make_table("shop.measures", {"day": pl.Date(), "store": pl.String(), "share": pl.Float64()})
+
+
+def writers_of(lake: Lakehouse, table: str) -> set[str]:
+    """The programs that wrote the files of a table."""
+    files = (lake.settings.lake_data / table.replace(".", "/")).glob("*.parquet")
+    return {pq.read_metadata(file).created_by.split()[0] for file in files}
+
+
+def test_large_frames_are_written_by_polars_and_replace_their_slices_like_small_ones(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "ROWS_OF_A_LARGE_FRAME", 3)
+    for units in ((1, 2, 3), (4, 5, 6, 7)):
+        lake.commit([ReplaceSlices(SALES, sales(MONDAY, *units), [{"day": MONDAY}])], BY)
+        assert_frame_equal(lake.read("shop.sales"), sales(MONDAY, *units), check_row_order=False)
+    assert writers_of(lake, "shop.sales") == {"Polars"}
+    assert nothing_is_left_over(lake)
+
+
+@pytest.mark.parametrize("form", ["frame", "stream"])
+def test_rows_with_a_nan_are_written_by_duckdb_and_found(
+    sqlite_lake: Lakehouse, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr(staging, "ROWS_OF_A_LARGE_FRAME", 3)
+    frame = pl.DataFrame({"day": MONDAY, "store": ["S0", "S1", "S2"], "share": [1.0, float("nan"), 2.0]})
+    sqlite_lake.commit([ReplaceTable(MEASURES, frame if form == "frame" else frame.to_arrow().to_reader())], BY)
+    # To DuckDB a NaN is greater than every number.
+    assert sqlite_lake.read("shop.measures", where="share > 5")["store"].to_list() == ["S1"]

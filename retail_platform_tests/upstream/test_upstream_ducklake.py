@@ -274,6 +274,18 @@ def test_a_file_is_added_twice_and_without_required_values_and_nothing_is_said(t
         assert connection.execute("SELECT count(*) FROM sales WHERE units IS NULL").fetchone() == (2,)
 
 
+def test_a_search_by_statistics_passes_over_a_nan_in_an_added_file(tmp_path: Path) -> None:
+    """Decision: rows with a NaN are written by DuckDB, which notes it in the catalog."""
+    file = tmp_path / "ours.parquet"
+    with plain_ducklake(tmp_path) as connection:
+        connection.execute("CREATE TABLE sales (share DOUBLE)")
+        connection.execute(f"COPY (FROM (VALUES (1.0::DOUBLE), ('nan'::DOUBLE)) AS rows(share)) TO '{file}'")
+        connection.execute("CALL ducklake_add_data_files('lake', 'sales', ?)", [str(file)])
+        assert connection.execute("SELECT count(*) FROM sales WHERE share > 5").fetchone() == (0,)
+        connection.execute("INSERT INTO sales VALUES ('nan'), (2)")
+        assert connection.execute("SELECT count(*) FROM sales WHERE share > 5").fetchone() == (1,)
+
+
 def test_duckdb_does_not_force_its_parquet_files_to_disk(tmp_path: Path) -> None:
     """Decision: the lakehouse fsyncs new files and their folders before the commit."""
     strace = shutil.which("strace")
