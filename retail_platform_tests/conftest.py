@@ -11,6 +11,10 @@ from hypothesis import settings as hypothesis_settings
 
 # A test's files are complete as soon as it has written them; commands that tests start inherit this.
 os.environ.setdefault("RETAIL_INTAKE__QUIET_SECONDS", "0")
+# Tests run side by side; on tables this small the threads of each would only wait for the others.
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+os.environ.setdefault("RETAIL_LAKE__THREADS", "1")
+os.environ.setdefault("RETAIL_FORECAST__THREADS", "1")
 
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.settings import IntakeSettings, LakeSettings, Settings
@@ -45,7 +49,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(
         home=tmp_path / "home",
         intake=IntakeSettings(quiet_seconds=0),
-        lake=LakeSettings(memory_limit="1GB", lock_timeout_seconds=60),
+        lake=LakeSettings(memory_limit="1GB", lock_timeout_seconds=60, threads=1),
     )
 
 

@@ -174,7 +174,6 @@ class Writer:
     def begin(self) -> Iterator["Session"]:
         """A connection with an open transaction, which is rolled back where the block raises."""
         session = self._take() or self._open()
-        session.connection.execute("BEGIN")
         try:
             yield session
         except BaseException as error:
@@ -192,22 +191,28 @@ class Writer:
             connection = stack.enter_context(open_lake(self._settings, connect=self._connect))
             # What was read would otherwise stay in memory for as long as the connection.
             connection.execute("SET enable_external_file_cache = false")
+            connection.execute("BEGIN")
             return Session(connection, stack.pop_all(), _identity(self._settings))
 
     def _take(self) -> "Session | None":
         with self._lock:
             kept = self._kept.pop(os.getpid(), None)
-        if kept is None or (kept.catalog == _identity(self._settings) and self._answers(kept)):
+        if kept is None or (kept.catalog == _identity(self._settings) and self._began(kept)):
             return kept
         kept.opened.close()
         return None
 
-    def _answers(self, session: "Session") -> bool:
-        """Whether the catalog's server is still there; a file that is there answers."""
+    def _began(self, session: "Session") -> bool:
+        """Begin the transaction, unless the catalog's server has gone away; a file that is there answers.
+
+        The question is asked within the transaction, which asks it anyway: one before it would cost as much as a
+        quarter of a commit.
+        """
+        session.connection.execute("BEGIN")
         if self._settings.catalog == "sqlite":
             return True
         try:
-            session.connection.execute(f"SELECT id FROM ducklake_current_snapshot('{LAKE}')")
+            session.connection.execute(f"SELECT id FROM ducklake_current_snapshot('{LAKE}')").fetchall()
         except duckdb.Error:
             return False
         return True
@@ -321,6 +326,8 @@ def _configure(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Non
         ("temp_directory", str(settings.home / "spool")),
         ("TimeZone", "UTC"),
         ("enable_progress_bar", "false"),
+        # Of two commits at once the catalog refuses one, which DuckLake repeats; it would wait 100 ms first.
+        ("ducklake_retry_wait_ms", "10"),
     ):
         connection.execute(f"SET {option} = {text(value)}")
     if settings.on_object_storage:

@@ -6,10 +6,14 @@ beside a SQLite catalog, an advisory lock in a PostgreSQL catalog. Both end with
 Readers take no lock, but for the one that met `COMPACTION` too often.
 """
 
+import atexit
+import os
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 from retail_platform.lakehouse.connection import LakeError, psycopg_module, unreachable
 from retail_platform.settings import Settings
@@ -24,6 +28,11 @@ COMMITS = "commits"
 """Lock of the short transactions of a SQLite catalog, which admits one at a time."""
 
 _LOOK_AGAIN_SECONDS = 0.01
+
+_idle: dict[tuple[int, str], list[Any]] = {}
+"""Sessions that hold no lock, by process and catalog: to log in for every commit would cost a quarter of a small one.
+By process, since a session that a fork inherited is its parent's."""
+_idle_guard = Lock()
 
 _NAMESPACE = 0x5245_5441  # "RETA": keeps these advisory locks apart from other users of the same database
 
@@ -76,19 +85,68 @@ def _lock_files(settings: Settings, names: Sequence[str], held: ExitStack) -> No
 
 def _advisory_locks(settings: Settings, names: Sequence[str], held: ExitStack) -> None:
     psycopg = psycopg_module()
-    try:
-        # Closing it gives the locks back, and cannot fail where the server has gone away after the commit.
-        connection = held.enter_context(closing(psycopg.connect(settings.catalog, autocommit=True)))
-    except psycopg.OperationalError as error:
-        raise unreachable(error) from error
+    session = held.enter_context(_session(settings))
     for name in names:
         try:
-            connection.execute(f"SET lock_timeout = '{int(settings.lake.lock_timeout_seconds * 1000)}ms'")
-            connection.execute("SELECT pg_advisory_lock(%s, %s)", (_NAMESPACE, zlib.crc32(name.encode()) - (1 << 31)))
+            session.execute("SELECT pg_advisory_lock(%s, %s)", (_NAMESPACE, zlib.crc32(name.encode()) - (1 << 31)))
         except psycopg.errors.LockNotAvailable:
             raise _not_free(settings, name) from None
         except psycopg.Error as error:
             raise LakeError(f"the lake's catalog went away while {name} was to be locked: {error}") from error
+
+
+@contextmanager
+def _session(settings: Settings) -> Iterator[Any]:
+    """A session of the catalog that gives its locks back at the end: it is kept where it can be, else closed."""
+    psycopg = psycopg_module()
+    session = _kept_session(settings) or _new_session(settings)
+    try:
+        yield session
+    except BaseException:
+        session.close()
+        raise
+    try:
+        session.execute("SELECT pg_advisory_unlock_all()")
+    except psycopg.Error:
+        # The server has gone away, and its locks with it; what was committed under them stays so.
+        session.close()
+        return
+    with _idle_guard:
+        _idle.setdefault((os.getpid(), settings.catalog), []).append(session)
+
+
+def _kept_session(settings: Settings) -> Any:
+    """A session of an earlier lock, if there is one that still answers."""
+    with _idle_guard:
+        kept = _idle.get((os.getpid(), settings.catalog), [])
+        session = kept.pop() if kept else None
+    if session is None:
+        return None
+    with suppress(psycopg_module().Error):
+        return _with_patience(session, settings)
+    session.close()
+    return None
+
+
+def _new_session(settings: Settings) -> Any:
+    psycopg = psycopg_module()
+    try:
+        return _with_patience(psycopg.connect(settings.catalog, autocommit=True), settings)
+    except psycopg.OperationalError as error:
+        raise unreachable(error) from error
+
+
+def _with_patience(session: Any, settings: Settings) -> Any:
+    session.execute(f"SET lock_timeout = '{int(settings.lake.lock_timeout_seconds * 1000)}ms'")
+    return session
+
+
+@atexit.register
+def _close_idle() -> None:
+    with _idle_guard:
+        for session in [session for (process, _), kept in _idle.items() if process == os.getpid() for session in kept]:
+            session.close()
+        _idle.clear()
 
 
 def _not_free(settings: Settings, name: str) -> LakeError:

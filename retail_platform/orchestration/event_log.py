@@ -1,20 +1,29 @@
 """Dagster's event log in SQLite, with batches of events written as one.
 
-Here: one connection and one transaction per database for the events of a batch. Not here: what an event is and how it
-is stored, which stays Dagster's.
+Here: one connection and one transaction per database for the events of a batch, and one engine per database. Not here:
+what an event is and how it is stored, which stays Dagster's.
 
 A run over business days tells Dagster of every day that it made: two events a day. Dagster's own storage opens three
-connections and synchronises the disk three times for each, so that the log of a year took longer than its cleaning.
+connections and synchronises the disk three times for each, so that the log of a year took longer than its cleaning. It
+also makes a new engine for each, which has to compile every statement anew.
 """
 
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from typing import Any
 
 import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from sqlalchemy.engine import Connection
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from sqlalchemy import create_engine
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import NullPool
+
+ENGINES_KEPT = 32
+"""Each run has a database of its own, and a daemon lives for months."""
 
 
 class BatchedSqliteEventLog(SqliteEventLogStorage):
@@ -35,12 +44,29 @@ class BatchedSqliteEventLog(SqliteEventLogStorage):
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
         if self._batch is None or self._batch_thread != threading.get_ident():
-            with super()._connect(shard) as connection:
+            with self._open(shard) as connection:
                 yield connection
             return
         if shard not in self._connections:
-            self._connections[shard] = self._batch.enter_context(super()._connect(shard))
+            self._connections[shard] = self._batch.enter_context(self._open(shard))
         yield self._connections[shard]
+
+    @contextmanager
+    def _open(self, shard: str) -> Iterator[Connection]:
+        """A connection with an open transaction, as Dagster's `_connect` gives it."""
+        with self._db_lock:
+            engine = _engine(self.conn_string_for_shard(shard))
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+            with engine.begin() as connection:
+                yield connection
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether the database of all runs has the table."""
+        engine = _engine(self.conn_string_for_shard(INDEX_SHARD_NAME))
+        with engine.connect() as connection:
+            return bool(engine.dialect.has_table(connection, table_name))
 
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         with self._db_lock, ExitStack() as stack:
@@ -51,3 +77,9 @@ class BatchedSqliteEventLog(SqliteEventLogStorage):
             finally:
                 self._batch = self._batch_thread = None
                 self._connections = {}
+
+
+@lru_cache(maxsize=ENGINES_KEPT)
+def _engine(address: str) -> Engine:
+    """An engine without connections of its own: it only remembers how statements are compiled."""
+    return create_engine(address, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from retail_platform.lakehouse import LakeError, Lakehouse, ReplaceTable
+from retail_platform.lakehouse import Append, LakeError, Lakehouse, ReplaceTable
 from retail_platform.lakehouse.backup import back_up, restore
 from retail_platform.settings import Settings
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, sales
@@ -74,19 +74,40 @@ def test_two_homes_can_share_one_catalog_only_with_the_same_data_folder(
         Lakehouse(shared.model_copy(update={"home": tmp_path / "elsewhere"})).read("shop.sales")
 
 
-def test_a_reader_whose_connection_was_cut_connects_again(postgres_server: PostgresServer, settings: Settings) -> None:
+def test_who_lost_the_connection_reads_and_commits_again(postgres_server: PostgresServer, settings: Settings) -> None:
     address = postgres_server.new_database("cut_connections")
     lake = Lakehouse(settings.model_copy(update={"catalog": address}))
     lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
     assert lake.read("shop.sales").height == 1
 
-    with psycopg.connect(postgres_server.address("postgres"), autocommit=True) as server:
-        cut = server.execute(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'cut_connections'"
+    _cut_connections(postgres_server, "cut_connections")
+    assert lake.read("shop.sales").height == 1
+    lake.commit([Append(SALES, sales(MONDAY, 2))], BY)
+
+    _cut_connections(postgres_server, "cut_connections")
+    lake.commit([Append(SALES, sales(MONDAY, 3))], BY)
+    assert sorted(lake.read("shop.sales")["units"]) == [1, 2, 3]
+
+
+def _cut_connections(server: PostgresServer, database: str) -> None:
+    with psycopg.connect(server.address("postgres"), autocommit=True) as connection:
+        cut = connection.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s", [database]
         ).fetchone()
     assert cut is not None
     assert cut[0] > 0
-    assert lake.read("shop.sales").height == 1
+
+
+def test_no_lock_outlives_its_commit_although_the_session_does(
+    postgres_server: PostgresServer, settings: Settings
+) -> None:
+    address = postgres_server.new_database("given_back")
+    lake = Lakehouse(settings.model_copy(update={"catalog": address}))
+    with psycopg.connect(address, autocommit=True) as connection:
+        for units in (1, 2):
+            lake.commit([Append(SALES, sales(MONDAY, units))], BY)
+            held = connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()
+            assert held == (0,)
 
 
 def test_a_lake_at_rest_keeps_no_transaction_open_in_the_catalog(

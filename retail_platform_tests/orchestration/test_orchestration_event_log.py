@@ -9,7 +9,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from retail_platform.orchestration.event_log import BatchedSqliteEventLog
 from retail_platform.orchestration.runner import instance_of, range_tags
@@ -54,15 +53,15 @@ def test_a_run_over_many_days_is_logged_as_by_dagster_itself(new_retailer: Retai
 
 def test_the_days_of_a_step_are_few_transactions(new_retailer: Retailer, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    connect = SqliteEventLogStorage._connect
+    open_shard = BatchedSqliteEventLog._open
 
     @contextmanager
-    def counting(self: SqliteEventLogStorage, shard: str) -> Iterator[Any]:
+    def counting(self: BatchedSqliteEventLog, shard: str) -> Iterator[Any]:
         opened.append(shard)
-        with connect(self, shard) as connection:
+        with open_shard(self, shard) as connection:
             yield connection
 
-    monkeypatch.setattr(SqliteEventLogStorage, "_connect", counting)
+    monkeypatch.setattr(BatchedSqliteEventLog, "_open", counting)
     with instance_of(new_retailer.settings) as instance:
         clean(instance)
     assert 0 < len(opened) < DAYS

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import polars as pl
 import pytest
 
 from retail_platform.lakehouse.connection import extension_file, in_memory, is_conflict, text
@@ -279,7 +280,7 @@ def test_a_search_by_statistics_passes_over_a_nan_in_an_added_file(tmp_path: Pat
     file = tmp_path / "ours.parquet"
     with plain_ducklake(tmp_path) as connection:
         connection.execute("CREATE TABLE sales (share DOUBLE)")
-        connection.execute(f"COPY (FROM (VALUES (1.0::DOUBLE), ('nan'::DOUBLE)) AS rows(share)) TO '{file}'")
+        pl.DataFrame({"share": [1.0, float("nan")]}).write_parquet(file)
         connection.execute("CALL ducklake_add_data_files('lake', 'sales', ?)", [str(file)])
         assert connection.execute("SELECT count(*) FROM sales WHERE share > 5").fetchone() == (0,)
         connection.execute("INSERT INTO sales VALUES ('nan'), (2)")
