@@ -5,10 +5,15 @@ of a day (the panel itself holds it) and the pairing of a target day with its as
 (`forecasting/training_set.py`).
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from retail_platform.contracts import TABLES
-from retail_platform.features.dense import SERIES
+from retail_platform.features.dense import SERIES, DensePanel, Positions
 
 LAGS = (0, 1, 2, 3, 4, 5, 6, 7, 13, 14, 20, 21, 27, 28)
 WEEKS = (4, 8, 13)
@@ -16,6 +21,21 @@ WINDOWS = (7, 14, 28, 56, 91, 182, 364)
 DEVIATIONS = (7, 28, 91)
 SPANS = (15, 30, 100)
 
+_READ = (
+    "shard",
+    *SERIES,
+    "date",
+    "department",
+    "units",
+    "listed",
+    "in_stock",
+    "price",
+    "on_promotion",
+    "temperature",
+    "precipitation",
+    "consumer_prices",
+    "unemployment",
+)
 _OBSERVED = pl.col("observed")
 
 
@@ -27,24 +47,25 @@ def build_history(demand: pl.DataFrame) -> pl.DataFrame:
     the store, are missing from every statistic of units. A row depends on no day after its as-of date.
     """
     last_known = demand.select(pl.col("date").filter(pl.col("units").is_not_null()).max()).item()
-    known = demand.filter(pl.col("date") <= last_known).sort("store_id", "item_id", "date")
+    known = demand.lazy().filter(pl.col("date") <= pl.lit(last_known, pl.Date)).select(_READ).collect()
+    known = DensePanel.of(known, "date").frame
     panel = known.select(
         "units",
         "on_promotion",
         "price",
         "temperature",
         "precipitation",
-        series=pl.struct("store_id", "item_id").rle_id(),
+        series=pl.struct(SERIES).rle_id(),
         weekday=pl.col("date").dt.weekday(),
         observed=observed_units(),
     )
     history = pl.concat(
         [
-            known.select("shard", "store_id", "item_id", "consumer_prices", "unemployment", as_of_date="date"),
+            known.select("shard", *SERIES, "consumer_prices", "unemployment", as_of_date="date"),
             panel.select(statistic.over("series") for statistic in _statistics()),
             _weekday_means(panel),
-            _department(known),
-            _item_mean(known),
+            _department(known, panel),
+            _item_mean(known, panel),
         ],
         how="horizontal",
     )
@@ -97,35 +118,68 @@ def _weekday_means(panel: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _department(known: pl.DataFrame) -> pl.DataFrame:
+@dataclass(frozen=True)
+class _GroupDays:
+    """Groups of series by day: `cells` has the place of each row of the panel in a table of `groups` times `days`."""
+
+    cells: Positions
+    groups: int
+    days: int
+
+    @classmethod
+    def of(cls, known: pl.DataFrame, keys: Sequence[str]) -> "_GroupDays":
+        """Groups of rows that are equal in `keys`, where missing values are equal to each other."""
+        group, groups = np.zeros(known.height, np.int64), 1
+        for key in keys:
+            names = known[key].unique()
+            codes = known[key].cast(pl.Enum(names.drop_nulls())).to_physical().fill_null(names.len())
+            group = group * (names.len() + 1) + codes.to_numpy().astype(np.int64)
+            groups *= names.len() + 1
+        numbers = known["date"].to_physical().to_numpy().astype(np.int64)
+        first, last = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
+        days = last - first + 1
+        return cls(group * days + numbers - first, groups, days)
+
+    def sums(self, values: pl.Series) -> tuple[npt.NDArray[np.float64], Positions]:
+        """The sum of the known values of each cell, and how many there are."""
+        there = values.is_not_null().to_numpy()
+        cells, size = self.cells[there], self.groups * self.days
+        sums = np.bincount(cells, values.drop_nulls().to_numpy(), size).astype(np.float64)
+        return sums, np.bincount(cells, minlength=size)
+
+    def mean(self, values: pl.Series) -> pl.Series:
+        """The mean of the known values of each cell, null where there is none."""
+        sums, counts = self.sums(values)
+        return _where(counts > 0, sums / np.maximum(counts, 1))
+
+    def rolling(self, cells: pl.Series, days: int) -> pl.Series:
+        """For each row of the panel, the mean of its group's cells over so many days."""
+        group = np.repeat(np.arange(self.groups), self.days)
+        frame = pl.DataFrame({"group": group, "cell": cells.cast(pl.Float32)})
+        return frame.select(_rolling_mean(pl.col("cell"), days).over("group")).to_series().gather(self.cells)
+
+
+def _where(there: npt.NDArray[np.bool_], values: npt.NDArray[np.float64]) -> pl.Series:
+    return pl.select(pl.when(pl.Series(there)).then(pl.Series(values))).to_series()
+
+
+def _department(known: pl.DataFrame, panel: pl.DataFrame) -> pl.DataFrame:
     """Units of the store's department per day and per item and day, and the price of its items."""
-    keys = ["store_id", "department", "date"]
-    units = pl.col("units")
-    daily = (
-        known.with_columns(last_price=pl.col("price").forward_fill().over(SERIES))
-        .group_by(keys)
-        .agg(
-            total=pl.when(units.count() > 0).then(units.sum()),
-            per_item=observed_units().mean(),
-            store_department_price=pl.col("last_price").mean(),
-        )
-        .sort(keys)
+    groups = _GroupDays.of(known, ["store_id", "department"])
+    sums, counts = groups.sums(panel["units"])
+    total, per_item = _where(counts > 0, sums), groups.mean(panel["observed"])
+    last_price = panel.select(pl.col("price").forward_fill().over("series")).to_series()
+    return pl.DataFrame(
+        {
+            "store_department_price": groups.mean(last_price).gather(groups.cells),
+            "store_department_mean_7": groups.rolling(total, 7),
+            "store_department_mean_28": groups.rolling(total, 28),
+            "department_item_mean_28": groups.rolling(per_item, 28),
+        }
     )
-    means = daily.select(
-        *keys,
-        "store_department_price",
-        *(
-            _rolling_mean(pl.col("total"), days).over("store_id", "department").alias(f"store_department_mean_{days}")
-            for days in (7, 28)
-        ),
-        department_item_mean_28=_rolling_mean(pl.col("per_item"), 28).over("store_id", "department"),
-    )
-    return known.select(keys).join(means, on=keys, how="left", nulls_equal=True, maintain_order="left").drop(keys)
 
 
-def _item_mean(known: pl.DataFrame) -> pl.DataFrame:
+def _item_mean(known: pl.DataFrame, panel: pl.DataFrame) -> pl.DataFrame:
     """Units of the item per store and day, averaged over 28 days, of the stores where it was available."""
-    keys = ["item_id", "date"]
-    mean = known.group_by(keys).agg(mean=observed_units().mean()).sort(keys)
-    mean = mean.select(*keys, item_stores_mean_28=_rolling_mean(pl.col("mean"), 28).over("item_id"))
-    return known.select(keys).join(mean, on=keys, how="left", maintain_order="left").drop(keys)
+    groups = _GroupDays.of(known, ["item_id"])
+    return pl.DataFrame({"item_stores_mean_28": groups.rolling(groups.mean(panel["observed"]), 28)})
