@@ -111,12 +111,16 @@ def m5_panel(m5: Path, stores: tuple[str, ...] = ()) -> pl.DataFrame:
 def own_forecast(
     panel: pl.DataFrame, history: pl.DataFrame, model: str, origin: date, changes: dict[str, str]
 ) -> pl.DataFrame:
+    from retail_platform.forecasting.backtest import nodes_of_series, totals_of
     from retail_platform.forecasting.models import MODELS
     from retail_platform.settings import ForecastSettings
 
     settings = ForecastSettings.model_validate({name: _value(text) for name, text in changes.items()})
     fitted = MODELS[model](panel, history, origin, settings, lambda line: print(f"  {line}", flush=True))
-    return fitted.predict_mean(panel, history, origin).select(*SERIES, "date", "mean")
+    forecast = fitted.predict_mean(panel, history, origin).join(nodes_of_series(panel), on=SERIES, how="left")
+    totals = totals_of((model,), panel, origin, settings)
+    aligned = totals.align(forecast, panel, origin) if totals else forecast
+    return aligned.select(*SERIES, "date", "mean")
 
 
 def _value(text: str) -> Any:

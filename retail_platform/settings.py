@@ -238,6 +238,9 @@ class ForecastSettings(_Settings):
     tweedie_variance_power: float = Field(default=1.1, ge=1, lt=2)
     threads: int = Field(default=2, ge=1)
     seed: int = 20170101
+    align_to_totals: bool = Field(
+        default=True, description="Whether forecasts of series are made to add up to those of the store's categories"
+    )
 
     @field_validator("horizon_blocks")
     @classmethod

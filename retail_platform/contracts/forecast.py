@@ -153,7 +153,7 @@ class BacktestForecasts(_Forecast):
     shard: pl.String = column("Group of stores")
     model: pl.String = column("Model judged: lightgbm, seasonal_naive, moving_average")
     cutoff: pl.Date = column("Last day that the model had seen")
-    uncorrected_mean: pl.Float64 = _units("Expected units before the correction of bias")
+    uncorrected_mean: pl.Float64 = _units("Expected units before they are aligned to the store's totals")
     dispersion: pl.Float64 = column(
         "Variance of the series' daily units over the 91 days to the cutoff, relative to their mean",
         ge=0,

@@ -16,11 +16,11 @@ from retail_platform.contracts.forecast import QUANTILES
 from retail_platform.features.classes import demand_classes
 from retail_platform.features.dense import SERIES
 from retail_platform.features.history import observed_units
-from retail_platform.forecasting.bias import BiasFactors
 from retail_platform.forecasting.hierarchy import Hierarchy, node_scales
 from retail_platform.forecasting.metrics import HIERARCHICAL_METRICS, all_metrics, series_scales
 from retail_platform.forecasting.models import MODELS, Progress, silent
 from retail_platform.forecasting.quantiles import NodeSpread, QuantileCalibrator, dispersions
+from retail_platform.forecasting.totals import StoreTotals
 from retail_platform.forecasting.training_set import HorizonBlock, horizon_blocks, name_of_block
 from retail_platform.settings import ForecastSettings
 
@@ -28,8 +28,8 @@ SHORTEST_TRAINING_DAYS = 28
 """Days of targets that the earliest training needs, besides the horizon's length before them for their history."""
 SAME_SEASON_DAYS = 364
 """The same weekday of the same season, a year before."""
-CORRECTED = ("lightgbm",)
-"""Models that learn, and whose bias is therefore worth correcting; the simple rules stay what they are called."""
+ALIGNED = ("lightgbm",)
+"""Models that learn, and whose forecasts are aligned to the totals; the simple rules stay what they are called."""
 
 
 class NotEnoughHistory(Exception):
@@ -48,8 +48,8 @@ class Fold:
 class Backtest:
     """`forecasts`: the scored folds with quantiles, as model.backtest_forecasts without its run facts. `metrics`: long
     form (model, cutoff, segment, metric, value). `errors`: model, cutoff, store_id, item_id, horizon, mean,
-    uncorrected_mean, dispersion and units of all folds, the unscored one included: what bias and quantiles of later
-    folds are learned from.
+    uncorrected_mean, dispersion and units of all folds, the unscored one included: what the quantiles of later folds
+    are learned from.
     """
 
     folds: tuple[Fold, ...]
@@ -99,8 +99,8 @@ def run_backtest(
 ) -> Backtest:
     """Forecast from every fold's cutoff with every model of `models`, trained anew on what was known then.
 
-    Bias and quantiles of a fold are learned from the errors of the folds before it, whose targets all lie at or before
-    its cutoff. `units` is null, and the day not scored, where the item was out of stock or not listed.
+    The quantiles of a fold are learned from the errors of the folds before it, whose targets all lie at or before its
+    cutoff. `units` is null, and the day not scored, where the item was out of stock or not listed.
     """
     blocks = horizon_blocks(settings)
     truth = demand.select(*SERIES, "date", units=observed_units().cast(pl.Float64))
@@ -116,13 +116,14 @@ def run_backtest(
             _means(demand, history, fold.cutoff, settings, progress, models)
             .join(truth, on=[*SERIES, "date"], how="left")
             .join(dispersions(history, fold.cutoff), on=SERIES, how="left")
-            .join(_departments(demand), on=SERIES, how="left")
+            .join(nodes_of_series(demand), on=SERIES, how="left")
         )
         parts = mean.partition_by("model", maintain_order=True)
-        corrected = pl.concat(_corrected(part, past) for part in parts).drop("department")
-        errors.append(corrected.drop("listed"))
+        totals = totals_of(tuple(models), demand, fold.cutoff, settings)
+        aligned = pl.concat(_aligned(part, totals, demand, fold.cutoff) for part in parts)
+        errors.append(aligned.drop("listed"))
         if fold.scored:
-            by_model = corrected.partition_by("model", maintain_order=True)
+            by_model = aligned.partition_by("model", maintain_order=True)
             spreads = {str(part["model"][0]): _spreads(part, past, hierarchy, blocks) for part in by_model}
             forecast = pl.concat(spreads[str(part["model"][0])][0].apply(part).drop("listed") for part in by_model)
             nodes = {name: spread for name, (_, spread) in spreads.items()}
@@ -145,7 +146,7 @@ def score(
     scored = (
         forecast.join(series_scales(demand, cutoff), on=SERIES, how="left")
         .join(demand_classes(demand, cutoff).select(*SERIES, "demand_class"), on=SERIES, how="left")
-        .join(_departments(demand), on=SERIES, how="left")
+        .join(nodes_of_series(demand).drop("category"), on=SERIES, how="left")
     )
     keys = ["model", "cutoff", "segment"]
     segments = {
@@ -220,29 +221,30 @@ def _means(
     )
 
 
-def _departments(demand: pl.DataFrame) -> pl.DataFrame:
-    return demand.select(*SERIES, "department").unique(SERIES, keep="last", maintain_order=True)
-
-
 def _of_model(past: pl.DataFrame | None, forecast: pl.DataFrame) -> pl.DataFrame | None:
     return None if past is None else past.filter(pl.col("model") == forecast["model"][0])
 
 
-def _corrected(forecast: pl.DataFrame, past: pl.DataFrame | None) -> pl.DataFrame:
-    """The forecast of one model with its bias corrected, and the mean as it was as uncorrected_mean."""
+def _aligned(forecast: pl.DataFrame, totals: StoreTotals | None, demand: pl.DataFrame, cutoff: date) -> pl.DataFrame:
+    """The forecast of one model aligned to the totals, and the mean as it was as uncorrected_mean."""
     forecast = forecast.with_columns(uncorrected_mean="mean")
-    own = _of_model(past, forecast)
-    if own is None or forecast["model"][0] not in CORRECTED:
-        return forecast
-    departments = forecast.select(*SERIES, "department").unique(SERIES)
-    return learn_bias(own, departments).apply(forecast)
+    if totals is not None and forecast["model"][0] in ALIGNED:
+        forecast = totals.align(forecast, demand, cutoff)
+    return forecast.drop("department", "category")
 
 
-def learn_bias(errors: pl.DataFrame, departments: pl.DataFrame) -> BiasFactors:
-    """Bias factors from one model's errors: store_id, item_id, cutoff, uncorrected_mean, units."""
-    return BiasFactors.fit(
-        errors.select(*SERIES, "cutoff", "units", mean="uncorrected_mean").join(departments, on=SERIES)
-    )
+def totals_of(
+    models: Collection[str], demand: pl.DataFrame, cutoff: date, settings: ForecastSettings
+) -> StoreTotals | None:
+    """The totals up to the cutoff, where any of the models is aligned to them and the settings want it."""
+    if not settings.align_to_totals or not set(models) & set(ALIGNED):
+        return None
+    return StoreTotals.fit(demand, cutoff, settings)
+
+
+def nodes_of_series(demand: pl.DataFrame) -> pl.DataFrame:
+    """store_id, item_id, department and category of every series."""
+    return demand.select(*SERIES, "department", "category").unique(SERIES, keep="last", maintain_order=True)
 
 
 def _spreads(

@@ -5,8 +5,8 @@ Here: LightGBM's own Shapley values (`pred_contrib`), summed up. Not here: the c
 
 A contribution is what a feature adds to the logarithm of the expected units, so that its exponential is a factor on
 them. The baseline is the level of the series, from which the model learns departures. Both add up to the forecast,
-before its bias is corrected. Contributions say what the model made of a feature, not what the feature does to demand:
-of two features that say nearly the same, either may get the credit.
+before it is aligned to the store's totals. Contributions say what the model made of a feature, not what the feature
+does to demand: of two features that say nearly the same, either may get the credit.
 """
 
 from collections.abc import Sequence

@@ -12,11 +12,11 @@ import polars as pl
 
 from retail_platform.contracts.forecast import NAIVE
 from retail_platform.features.dense import SERIES
-from retail_platform.forecasting.backtest import CORRECTED, learn_bias, node_errors, node_forecasts
-from retail_platform.forecasting.bias import BiasFactors
+from retail_platform.forecasting.backtest import node_errors, node_forecasts, nodes_of_series, totals_of
 from retail_platform.forecasting.hierarchy import Hierarchy
 from retail_platform.forecasting.models import MODELS, MeanModel, Progress, model_from_files, silent
 from retail_platform.forecasting.quantiles import NodeSpread, QuantileCalibrator, dispersions
+from retail_platform.forecasting.totals import StoreTotals
 from retail_platform.forecasting.training_set import horizon_blocks
 from retail_platform.settings import ForecastSettings
 
@@ -25,10 +25,12 @@ CHALLENGER = "lightgbm"
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model of the mean with its bias and the spread around it: all that a forecast needs besides the panel."""
+    """A model of the mean, the totals that it is aligned to and the spread around it: all that a forecast needs besides
+    the panel.
+    """
 
     mean_model: MeanModel
-    bias: BiasFactors
+    totals: StoreTotals | None
     calibrator: QuantileCalibrator
     nodes: NodeSpread
     trained_until: date
@@ -42,7 +44,7 @@ class TrainedModel:
         """The model as text by file name; equal models give equal files."""
         return {
             **self.mean_model.to_files(),
-            "bias.json": self.bias.to_json(),
+            "totals.json": self.totals.to_json() if self.totals else "null",
             "calibrator.json": self.calibrator.to_json(),
             "nodes.json": self.nodes.to_json(),
             "trained_until.txt": self.trained_until.isoformat() + "\n",
@@ -53,7 +55,7 @@ class TrainedModel:
         """The model that `files` wrote. Raises `KeyError` with the name of a missing file."""
         return cls(
             model_from_files(files),
-            BiasFactors.from_json(files["bias.json"]),
+            StoreTotals.from_json(files["totals.json"]) if files["totals.json"] != "null" else None,
             QuantileCalibrator.from_json(files["calibrator.json"]),
             NodeSpread.from_json(files["nodes.json"]),
             date.fromisoformat(files["trained_until.txt"].strip()),
@@ -79,7 +81,7 @@ def train(
     model: str = CHALLENGER,
     progress: Progress = silent,
 ) -> TrainedModel:
-    """Train a model on all known days; its bias and quantiles come from its own errors in a backtest.
+    """Train a model on all known days; its quantiles come from its own errors in a backtest.
 
     `errors` are a backtest's: model, cutoff, store_id, item_id, horizon, mean, uncorrected_mean, dispersion and units
     of every forecast day, of any models. `model` is a key of MODELS: with "seasonal_naive" this gives the fallback
@@ -87,10 +89,9 @@ def train(
     """
     last_day: date = demand.filter(pl.col("units").is_not_null())["date"].max()  # type: ignore[assignment]
     own, blocks = errors.filter(pl.col("model") == model), horizon_blocks(settings)
-    departments = demand.select(*SERIES, "department").unique(SERIES)
     return TrainedModel(
         MODELS[model](demand, history, last_day, settings, progress),
-        learn_bias(own, departments) if model in CORRECTED else BiasFactors({}),
+        totals_of((model,), demand, last_day, settings),
         QuantileCalibrator.fit(own, blocks),
         NodeSpread.fit(node_errors(own, Hierarchy.of(demand)), blocks),
         last_day,
@@ -103,14 +104,13 @@ def make_forecast(model: TrainedModel, demand: pl.DataFrame, history: pl.DataFra
     Quantiles do not cross, and nothing is negative. Reads nothing that became known after `origin`; the run facts of
     forecast.demand are the caller's to add.
     """
-    departments = demand.select(*SERIES, "department").unique(SERIES, keep="last", maintain_order=True)
     mean = (
         model.mean_model.predict_mean(demand, history, origin)
-        .join(departments, on=SERIES, how="left", maintain_order="left")
+        .join(nodes_of_series(demand), on=SERIES, how="left", maintain_order="left")
         .join(dispersions(history, origin), on=SERIES, how="left", maintain_order="left")
     )
-    forecast = model.calibrator.apply(model.bias.apply(mean))
-    return forecast.drop("listed", "department", "dispersion")
+    aligned = model.totals.align(mean, demand, origin) if model.totals else mean
+    return model.calibrator.apply(aligned).drop("listed", "department", "category", "dispersion")
 
 
 def forecast_of_nodes(model: TrainedModel, demand: pl.DataFrame, forecast: pl.DataFrame) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from retail_platform.features.history import build_history
 from retail_platform.forecasting.models import MODELS, silent
+from retail_platform.forecasting.totals import StoreTotals
 from retail_platform.forecasting.training_set import HorizonBlock, Known, forecast_rows, training_rows
 from retail_platform.settings import ForecastSettings
 from retail_platform_tests.panels import START, seasonal_panel
@@ -81,3 +82,15 @@ def test_models_and_forecasts_are_the_same_whatever_the_future_holds(day: int, s
         assert again.to_files() == model.to_files()
         forecast = model.predict_mean(PANEL, HISTORY, cutoff)
         assert again.predict_mean(changed, changed_history, cutoff).equals(forecast)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(70, DAYS - 2), st.integers(0, 1000))
+def test_totals_and_what_is_aligned_to_them_are_the_same_whatever_the_future_holds(day: int, seed: int) -> None:
+    cutoff = START + timedelta(days=day)
+    changed = another_future(PANEL, day, seed)
+    totals, again = (StoreTotals.fit(panel, cutoff, QUICK) for panel in (PANEL, changed))
+    assert again == totals
+    keys = ("store_id", "item_id", "department", "category", "date")
+    forecast = PANEL.filter(pl.col("date") > cutoff).select(*keys, mean=pl.lit(3.0))
+    assert again.align(forecast, changed, cutoff).equals(totals.align(forecast, PANEL, cutoff))
