@@ -6,8 +6,10 @@
 Forecasts 28 days from several origins (rolling, the last window ending on the last known day), with the platform's own
 panel, features and models, and with AutoETS (statsforecast) and LightGBM by mlforecast on the same series and days.
 WRMSSE over the levels of the hierarchy, mean and spread over the windows; every model is trained on what was known at
-the origin. Forecasts are kept in the work folder by model, stores and window, and only missing ones are made: delete a
-file to make it anew. FOLDER holds sales_daily, sell_prices and calendar as Parquet, as `load m5` takes them.
+the origin. AutoETS is judged twice: its forecasts of the series added up, and its own forecasts of the upper levels.
+WSPL and how often P90 holds, where the platform's quantiles are learned from the errors of the windows before.
+Forecasts are kept in the work folder by model, stores and window, and only missing ones are made: delete a file to make
+it anew. FOLDER holds sales_daily, sell_prices and calendar as Parquet, as `load m5` takes them.
 
 The peers need `pip install statsforecast mlforecast`; where these cannot live beside the platform, name the Python of
 another environment with --peers-python.
@@ -27,8 +29,12 @@ import polars as pl
 
 HORIZON = 28
 PEERS = ("auto_ets", "mlforecast", "mlforecast_tweedie")
+OWN_MODEL, ETS, ETS_OF_NODES = "lightgbm", "auto_ets", "auto_ets_of_nodes"
 SERIES = ["store_id", "item_id"]
-SAME_SEASON = 364
+SUMMED = ("item", "item x region")
+"""Levels of thousands of nodes: AutoETS does not fit them, their intervals follow from those of the series."""
+EARLIER_WINDOWS = 4
+"""Windows before the judged ones, from whose errors the first quantiles are learned."""
 
 
 def main() -> None:
@@ -40,6 +46,7 @@ def main() -> None:
     arguments.add_argument("--models", default="lightgbm,seasonal_naive,auto_ets,mlforecast")
     arguments.add_argument("--set", action="append", default=[], help="forecast setting, as trees=300")
     arguments.add_argument("--label", default="", help="name for the forecasts of changed settings")
+    arguments.add_argument("--spread", action="store_true", help="also WSPL and coverage; needs four windows more")
     arguments.add_argument("--peers-python", default=sys.executable)
     options = arguments.parse_args()
     stores = tuple(name for name in options.stores.split(",") if name)
@@ -47,24 +54,33 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     panel, history = panel_and_history(options.m5, folder, stores)
     last: date = panel.filter(pl.col("units").is_not_null()).select(pl.col("date").max()).item()
-    origins = [last - timedelta(days=HORIZON * step) for step in range(options.windows, 0, -1)]
-    names = []
-    for model in options.models.split(","):
-        label = model + (f"-{options.label}" if options.label and model not in (*PEERS, "seasonal_naive") else "")
-        names.append(label)
-        for origin in origins:
-            target = folder / f"{label}-{origin}.parquet"
+    earlier = EARLIER_WINDOWS if options.spread else 0
+    all_origins = [last - timedelta(days=HORIZON * step) for step in range(options.windows + earlier, 0, -1)]
+    origins = all_origins[earlier:]
+    models = options.models.split(",")
+    changes = dict(change.split("=", 1) for change in options.set)
+    for model in models:
+        for origin in all_origins if model == OWN_MODEL else origins:
+            target = folder / f"{labelled(model, options.label)}-{origin}.parquet"
             if target.exists():
                 continue
             started = time.perf_counter()
             if model in PEERS:
-                run_peer(options.peers_python, model, folder, origin, target)
+                run_peer(options.peers_python, model, panel, folder, origin, target)
             else:
-                forecast = own_forecast(panel, history, model, origin, dict(s.split("=", 1) for s in options.set))
-                forecast.write_parquet(target)
-            seconds = time.perf_counter() - started
-            print(f"{label} from {origin}: {seconds:.0f} s", flush=True)
-    report(panel, folder, names, origins)
+                own_forecast(panel, history, model, origin, changes).write_parquet(target)
+            print(f"{target.stem}: {time.perf_counter() - started:.0f} s", flush=True)
+    names = [labelled(model, options.label) for model in models]
+    report(accuracy(panel, folder, names, origins), names, "WRMSSE")
+    if options.spread:
+        own = labelled(OWN_MODEL, options.label)
+        values = pl.concat(spread(panel, history, folder, own, all_origins, earlier, with_peer=ETS in models))
+        report([values], [own, *([ETS] if ETS in models else [])], "WSPL")
+
+
+def labelled(model: str, label: str) -> str:
+    """The name under which a model's forecasts are kept."""
+    return f"{model}-{label}" if label and model not in (*PEERS, "seasonal_naive") else model
 
 
 def panel_and_history(m5: Path, folder: Path, stores: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -130,13 +146,40 @@ def _value(text: str) -> Any:
         return text
 
 
-def run_peer(python: str, model: str, folder: Path, origin: date, target: Path) -> None:
+def run_peer(python: str, model: str, panel: pl.DataFrame, folder: Path, origin: date, target: Path) -> None:
+    source = folder / "panel.parquet"
+    if model == ETS:
+        source = folder / "nodes.parquet"
+        if not source.exists():
+            nodes_for_peers(panel).write_parquet(source)
     script = Path(__file__).with_name("accuracy_peers.py")
-    subprocess.run([python, script, model, folder / "panel.parquet", str(origin), target], check=True)
+    subprocess.run([python, script, model, source, str(origin), target], check=True)
 
 
-def scored(panel: pl.DataFrame, folder: Path, names: list[str], origins: list[date]) -> Iterator[pl.DataFrame]:
-    """The measures of every model and window: model, cutoff, level, value."""
+def nodes_for_peers(panel: pl.DataFrame) -> pl.DataFrame:
+    """level, node, store_id, item_id (of series), date, units since the first sale of the series and of the levels but
+    the summed ones.
+    """
+    from retail_platform.forecasting.hierarchy import Hierarchy
+
+    hierarchy = Hierarchy.of(panel)
+    known = panel.filter(pl.col("units").is_not_null()).with_columns(pl.col("units").cast(pl.Float64))
+    nothing = pl.lit(None, pl.String)
+    sums = hierarchy.sums(known, ["units"]).filter(~pl.col("level").is_in([*SUMMED, hierarchy.finest or ""]))
+    series = known.select(
+        level=pl.lit(hierarchy.finest),
+        node=pl.concat_str("item_id", "store_id", separator=" / "),
+        store_id="store_id",
+        item_id="item_id",
+        date="date",
+        units="units",
+    )
+    columns = series.columns
+    return pl.concat([sums.with_columns(store_id=nothing, item_id=nothing).select(columns), series])
+
+
+def accuracy(panel: pl.DataFrame, folder: Path, names: list[str], origins: list[date]) -> Iterator[pl.DataFrame]:
+    """WRMSSE and bias of every model and window: model, cutoff, level, value."""
     from retail_platform.forecasting.hierarchy import Hierarchy, node_scales
     from retail_platform.forecasting.metrics import wrmsse
 
@@ -144,29 +187,119 @@ def scored(panel: pl.DataFrame, folder: Path, names: list[str], origins: list[da
     for origin in origins:
         hierarchy = Hierarchy.of(panel.filter(pl.col("date") == origin))
         scales = node_scales(panel, hierarchy, origin)
+        sold = hierarchy.sums(truth.filter(_in_window(origin)), ["units"])
         for name in names:
-            forecast = pl.read_parquet(folder / f"{name}-{origin}.parquet").with_columns(
-                pl.col("mean").cast(pl.Float64)
-            )
-            both = forecast.join(truth, on=[*SERIES, "date"])
-            nodes = hierarchy.sums(both, ["mean", "units"]).join(scales, on=["level", "node"])
-            levels = wrmsse(nodes, ["level"])
+            forecast = pl.read_parquet(folder / f"{name}-{origin}.parquet")
+            series = forecast.filter(pl.col("item_id").is_not_null()).with_columns(pl.col("mean").cast(pl.Float64))
+            both = series.join(truth, on=[*SERIES, "date"])
+            nodes = {name: hierarchy.sums(both, ["mean", "units"])}
+            if name == ETS:
+                summed = nodes[ETS].filter(pl.col("level").is_in(SUMMED)).drop("units")
+                own = pl.concat([forecast.select(summed.columns), summed])
+                nodes[ETS_OF_NODES] = own.join(sold, on=["level", "node", "date"])
             bias = both.select(pl.lit("bias").alias("level"), value=pl.col("mean").sum() / pl.col("units").sum() - 1)
-            mean = levels.select(pl.lit("mean").alias("level"), pl.col("value").mean())
-            yield pl.concat([levels, mean, bias]).with_columns(model=pl.lit(name), cutoff=pl.lit(origin))
+            for judged, sums in nodes.items():
+                levels = wrmsse(sums.join(scales, on=["level", "node"]), ["level"])
+                yield _with_mean(levels, bias).with_columns(model=pl.lit(judged), cutoff=pl.lit(origin))
 
 
-def report(panel: pl.DataFrame, folder: Path, names: list[str], origins: list[date]) -> None:
+def spread(
+    panel: pl.DataFrame,
+    history: pl.DataFrame,
+    folder: Path,
+    own: str,
+    origins: list[date],
+    earlier: int,
+    *,
+    with_peer: bool,
+) -> Iterator[pl.DataFrame]:
+    """WSPL of the platform's quantiles and of the intervals of AutoETS, and the share of series' days on which no more
+    than P90 was sold: model, cutoff, level, value.
+    """
+    from retail_platform.features.history import observed_units
+    from retail_platform.forecasting.backtest import node_errors, node_forecasts
+    from retail_platform.forecasting.hierarchy import Hierarchy, node_scales
+    from retail_platform.forecasting.metrics import wspl
+    from retail_platform.forecasting.quantiles import NodeSpread, QuantileCalibrator, dispersions
+    from retail_platform.forecasting.training_set import horizon_blocks
+    from retail_platform.settings import ForecastSettings
+
+    blocks, keys = horizon_blocks(ForecastSettings()), ["level", "node", "date"]
+    truth = panel.select(*SERIES, "date", "listed", units=observed_units().cast(pl.Float64))
+    whole = Hierarchy.of(panel)
+    forecasts = [
+        pl.read_parquet(folder / f"{own}-{origin}.parquet")
+        .join(truth, on=[*SERIES, "date"])
+        .join(dispersions(history, origin), on=SERIES, how="left")
+        .with_columns(cutoff=pl.lit(origin), horizon=(pl.col("date") - origin).dt.total_days().cast(pl.Int16))
+        for origin in origins
+    ]
+    for number, origin in enumerate(origins[earlier:], start=earlier):
+        hierarchy = Hierarchy.of(panel.filter(pl.col("date") == origin))
+        scales = node_scales(panel, hierarchy, origin)
+        past = pl.concat(forecasts[max(0, number - EARLIER_WINDOWS) : number])
+        series = QuantileCalibrator.fit(past, blocks).apply(forecasts[number])
+        sold = hierarchy.sums(series.filter(pl.col("units").is_not_null()), ["units"])
+        nodes = node_forecasts(series.drop("units"), hierarchy, NodeSpread.fit(node_errors(past, whole), blocks))
+        judged = {own: (nodes, series)}
+        if with_peer:
+            peer = pl.read_parquet(folder / f"{ETS}-{origin}.parquet")
+            of_series = peer.filter(pl.col("item_id").is_not_null())
+            judged[ETS] = (
+                pl.concat([peer.drop(SERIES), _added_up(of_series, hierarchy)], how="diagonal"),
+                of_series.join(truth, on=[*SERIES, "date"]),
+            )
+        for name, (of_nodes, of_series) in judged.items():
+            levels = wspl(of_nodes.join(sold, on=keys).join(scales, on=["level", "node"]), ["level"])
+            held = of_series.filter(pl.col("units").is_not_null()).select(
+                pl.lit("P90 holds").alias("level"), value=(pl.col("units") <= pl.col("q90")).mean()
+            )
+            yield _with_mean(levels, held).with_columns(model=pl.lit(name), cutoff=pl.lit(origin))
+
+
+def _added_up(series: pl.DataFrame, hierarchy: Any) -> pl.DataFrame:
+    """Intervals of AutoETS for the summed levels: normal, the errors of the series independent of each other."""
+    from statistics import NormalDist
+
+    from retail_platform.contracts.forecast import QUANTILES
+
+    normal = NormalDist()
+    variance = ((pl.col("q975") - pl.col("mean")) / normal.inv_cdf(0.975)) ** 2
+    sums = hierarchy.sums(series.with_columns(variance=variance), ["mean", "variance"])
+    names = [name for name in series.columns if name in QUANTILES]
+    return sums.filter(pl.col("level").is_in(SUMMED)).select(
+        "level",
+        "node",
+        "date",
+        "mean",
+        *(
+            (pl.col("mean") + normal.inv_cdf(QUANTILES[name]) * pl.col("variance").sqrt()).clip(0).alias(name)
+            for name in names
+        ),
+    )
+
+
+def _in_window(origin: date) -> pl.Expr:
+    return pl.col("date").is_between(origin + timedelta(days=1), origin + timedelta(days=HORIZON))
+
+
+def _with_mean(levels: pl.DataFrame, more: pl.DataFrame) -> pl.DataFrame:
+    mean = levels.select(pl.lit("mean").alias("level"), pl.col("value").mean())
+    return pl.concat([levels, mean, more])
+
+
+def report(parts: Iterator[pl.DataFrame] | list[pl.DataFrame], names: list[str], measure: str) -> None:
     from retail_platform.forecasting.hierarchy import LEVELS
 
-    values = pl.concat(scored(panel, folder, names, origins))
-    order = [*LEVELS, "mean", "bias"]
+    values = pl.concat(parts)
+    order = [*LEVELS, "mean", "bias", "P90 holds"]
+    print(measure)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=180, float_precision=4, tbl_hide_dataframe_shape=True):
         means = values.pivot("model", index="level", values="value", aggregate_function="mean")
         print(means.sort(pl.col("level").cast(pl.Enum(order))))
-        print(values.filter(pl.col("level") == "mean").pivot("model", index="cutoff", values="value").sort("cutoff"))
-    overall = values.filter(pl.col("level") == "mean").pivot("model", index="cutoff", values="value")
-    for name in names[1:]:
+        overall = values.filter(pl.col("level") == "mean").pivot("model", index="cutoff", values="value").sort("cutoff")
+        print(overall)
+    for name in overall.columns[2:]:
         gain = 1 - overall[names[0]] / overall[name]
         deviation = gain.std() if gain.len() > 1 else float("nan")
         print(f"{names[0]} below {name}: {gain.mean():.1%}, standard deviation over the windows {deviation:.1%}")

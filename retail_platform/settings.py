@@ -238,8 +238,11 @@ class ForecastSettings(_Settings):
     tweedie_variance_power: float = Field(default=1.1, ge=1, lt=2)
     threads: int = Field(default=2, ge=1)
     seed: int = 20170101
-    align_to_totals: bool = Field(
-        default=True, description="Whether forecasts of series are made to add up to those of the store's categories"
+    totals_share: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="How far forecasts of series are aligned to those of the store's categories: 1 makes them add up",
     )
 
     @field_validator("horizon_blocks")

@@ -237,7 +237,7 @@ def totals_of(
     models: Collection[str], demand: pl.DataFrame, cutoff: date, settings: ForecastSettings
 ) -> StoreTotals | None:
     """The totals up to the cutoff, where any of the models is aligned to them and the settings want it."""
-    if not settings.align_to_totals or not set(models) & set(ALIGNED):
+    if not settings.totals_share or not set(models) & set(ALIGNED):
         return None
     return StoreTotals.fit(demand, cutoff, settings)
 

@@ -98,7 +98,8 @@ def _penalties(events: Sequence[str], *, season: bool) -> Doubles:
 @dataclass(frozen=True)
 class StoreTotals:
     """`effects`: by node what each effect of the calendar adds to the logarithm of its total. `events`: their names, in
-    the order of the effects; `closed`: region and event on which its stores have always been closed.
+    the order of the effects; `closed`: region and event on which its stores have always been closed. `share`: weight of
+    the totals, the rest that of the sums of the series, as a geometric mean.
     """
 
     effects: Mapping[Node, tuple[float, ...]]
@@ -106,6 +107,7 @@ class StoreTotals:
     closed: frozenset[tuple[str, str]]
     season: bool
     horizon_days: int
+    share: float
 
     @classmethod
     def fit(cls, demand: pl.DataFrame, cutoff: date, settings: ForecastSettings) -> "StoreTotals":
@@ -115,7 +117,7 @@ class StoreTotals:
         since = cutoff - timedelta(days=LEARNING_DAYS - 1)
         known = demand.filter(pl.col("date").is_between(since, cutoff))
         if known.is_empty():
-            return cls({}, (), frozenset(), season=False, horizon_days=settings.horizon_days)
+            return cls({}, (), frozenset(), False, settings.horizon_days, settings.totals_share)
         totals = _Totals.of(known)
         days = totals.units.shape[1]
         season = days >= SEASON_AFTER_DAYS
@@ -149,7 +151,14 @@ class StoreTotals:
                     fit.squares + np.diag(OWN_PENALTY * penalties), fit.products - fit.squares @ common
                 )
                 effects[totals.nodes[number]] = tuple(float(f"{value:.9g}") for value in common + departure)
-        return cls(dict(sorted(effects.items(), key=str)), events, closed, season, settings.horizon_days)
+        return cls(
+            dict(sorted(effects.items(), key=str)),
+            events,
+            closed,
+            season,
+            settings.horizon_days,
+            settings.totals_share,
+        )
 
     def forecast(self, demand: pl.DataFrame, origin: date) -> pl.DataFrame:
         """Expected units of each node that was learned, on the days after `origin`: store_id, node, date, total.
@@ -191,9 +200,9 @@ class StoreTotals:
         return pl.concat(parts)
 
     def align(self, forecast: pl.DataFrame, demand: pl.DataFrame, origin: date) -> pl.DataFrame:
-        """Multiply `mean` (beside store_id, item_id, department, category and date) so that the series of a node add up
-        to its forecast on each day, as far as the largest correction allows. Nodes of a single series, and those that
-        were not learned, stay as they are.
+        """Multiply `mean` (beside store_id, item_id, department, category and date) so that the sum of a node's series
+        moves towards its forecast on each day by the share, as far as the largest correction allows. Nodes of a single
+        series, and those that were not learned, stay as they are.
         """
         node = pl.coalesce("category", "department").alias("node")
         keys = [*NODE, "date"]
@@ -207,7 +216,7 @@ class StoreTotals:
             .select(
                 *keys,
                 factor=pl.when(pl.col("total") > 0)
-                .then(pl.col("ratio").clip(1 / LARGEST_CORRECTION, LARGEST_CORRECTION))
+                .then(pl.col("ratio").clip(1 / LARGEST_CORRECTION, LARGEST_CORRECTION) ** self.share)
                 .otherwise(0.0),
             )
         )
@@ -218,6 +227,7 @@ class StoreTotals:
         return json.dumps(
             {
                 "horizon_days": self.horizon_days,
+                "share": self.share,
                 "season": self.season,
                 "events": self.events,
                 "closed": sorted(self.closed),
@@ -234,6 +244,7 @@ class StoreTotals:
             frozenset((region, name) for region, name in facts["closed"]),
             facts["season"],
             facts["horizon_days"],
+            facts["share"],
         )
 
 

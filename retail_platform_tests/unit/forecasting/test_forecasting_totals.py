@@ -10,7 +10,7 @@ from retail_platform.forecasting.totals import LARGEST_CORRECTION, LEVEL_DAYS, S
 from retail_platform.settings import ForecastSettings
 from retail_platform_tests.panels import START, demand_panel, seasonal_panel
 
-SETTINGS = ForecastSettings()
+SETTINGS = ForecastSettings(totals_share=1)
 WEEK = np.array([0.7, 0.8, 0.9, 1.0, 1.1, 1.5, 1.0])
 YEARS = 3 * 364
 
@@ -101,6 +101,15 @@ def test_aligned_series_add_up_to_their_total_and_keep_their_shares() -> None:
     assert sums["mean"].to_numpy() == pytest.approx(totals.forecast(panel, origin)["total"].to_numpy())
     shares = aligned.with_columns(share=pl.col("mean") / pl.col("mean").sum().over("date"))["share"]
     assert shares.to_numpy() == pytest.approx(0.5)
+
+
+def test_a_share_of_a_half_leaves_the_sum_half_way_between_its_own_and_the_total() -> None:
+    panel = panel_of(np.resize(WEEK, 228), level=22.0)
+    origin = origin_of(panel)
+    half = StoreTotals.fit(panel, origin, ForecastSettings(totals_share=0.5))
+    sums = half.align(flat(panel), panel, origin).group_by("date").agg(pl.col("mean").sum()).sort("date")
+    expected = np.sqrt(20 * half.forecast(panel, origin)["total"].to_numpy())
+    assert sums["mean"].to_numpy() == pytest.approx(expected)
 
 
 def test_no_day_is_corrected_by_more_than_the_largest_correction() -> None:
