@@ -1,8 +1,8 @@
 """What a store's category sells in all: a regression on the calendar, to which the forecasts of its series are aligned.
 
-Here: the daily totals of the nodes store x category, what the calendar does to them, their forecast, and the alignment
-of a forecast of series to it. Not here: how a total is shared among its series (`forecasting/models.py`) and the
-spread around the sums (`forecasting/quantiles.py`).
+Here: the daily totals of the nodes store x category (or department, where categories are what is forecast), what the
+calendar does to them, their forecast, and the alignment of a forecast of series to it. Not here: how a total is shared
+among its series (`forecasting/models.py`) and the spread around the sums (`forecasting/quantiles.py`).
 
 A model of many sparse series sees a season, an event or a pay day through the noise of each; the sums of its forecasts
 miss what is plain in the totals. The logarithm of a node's total is regressed (ridge) on the weekday, the day of the
@@ -30,7 +30,7 @@ from retail_platform.settings import ForecastSettings
 Doubles = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Node = tuple[str, str | None]
-"""Store and category; the department where no category is known."""
+"""Store and category; the department where no category is known, or each has a single series."""
 
 NODE = ["store_id", "node"]
 
@@ -98,13 +98,15 @@ def _penalties(events: Sequence[str], *, season: bool) -> Doubles:
 @dataclass(frozen=True)
 class StoreTotals:
     """`effects`: by node what each effect of the calendar adds to the logarithm of its total. `events`: their names, in
-    the order of the effects; `closed`: region and event on which its stores have always been closed. `share`: weight of
-    the totals, the rest that of the sums of the series, as a geometric mean.
+    the order of the effects; `closed`: region and event on which its stores have always been closed. `by_department`:
+    whether nodes are departments though categories are known. `share`: weight of the totals, the rest that of the sums
+    of the series, as a geometric mean.
     """
 
     effects: Mapping[Node, tuple[float, ...]]
     events: tuple[str, ...]
     closed: frozenset[tuple[str, str]]
+    by_department: bool
     season: bool
     horizon_days: int
     share: float
@@ -117,8 +119,9 @@ class StoreTotals:
         since = cutoff - timedelta(days=LEARNING_DAYS - 1)
         known = demand.filter(pl.col("date").is_between(since, cutoff))
         if known.is_empty():
-            return cls({}, (), frozenset(), False, settings.horizon_days, settings.totals_share)
-        totals = _Totals.of(known)
+            return cls({}, (), frozenset(), False, False, settings.horizon_days, settings.totals_share)
+        by_department = _categories_are_series(known)
+        totals = _Totals.of(known, by_department=by_department)
         days = totals.units.shape[1]
         season = days >= SEASON_AFTER_DAYS
         calendars = _calendars(known, totals.first, days)
@@ -155,6 +158,7 @@ class StoreTotals:
             dict(sorted(effects.items(), key=str)),
             events,
             closed,
+            by_department,
             season,
             settings.horizon_days,
             settings.totals_share,
@@ -169,7 +173,7 @@ class StoreTotals:
         known = demand.filter(pl.col("date").is_between(origin - timedelta(days=LEVEL_DAYS - 1), origin))
         if known.is_empty() or not self.effects:
             return pl.DataFrame(schema=schema)
-        totals = _Totals.of(known)
+        totals = _Totals.of(known, by_department=self.by_department)
         days = totals.units.shape[1]
         until = origin + timedelta(days=self.horizon_days)
         ahead = demand.filter(pl.col("date").is_between(totals.first, until))
@@ -204,9 +208,8 @@ class StoreTotals:
         moves towards its forecast on each day by the share, as far as the largest correction allows. Nodes of a single
         series, and those that were not learned, stay as they are.
         """
-        node = pl.coalesce("category", "department").alias("node")
         keys = [*NODE, "date"]
-        numbered = forecast.with_columns(node)
+        numbered = forecast.with_columns(node=_node(by_department=self.by_department))
         factors = (
             numbered.group_by(keys)
             .agg(sum=pl.col("mean").sum(), series=pl.len())
@@ -228,6 +231,7 @@ class StoreTotals:
             {
                 "horizon_days": self.horizon_days,
                 "share": self.share,
+                "by_department": self.by_department,
                 "season": self.season,
                 "events": self.events,
                 "closed": sorted(self.closed),
@@ -242,6 +246,7 @@ class StoreTotals:
             {(store_id, node): tuple(effects) for store_id, node, effects in facts["nodes"]},
             tuple(facts["events"]),
             frozenset((region, name) for region, name in facts["closed"]),
+            facts["by_department"],
             facts["season"],
             facts["horizon_days"],
             facts["share"],
@@ -261,11 +266,11 @@ class _Totals:
     tells: Flags
 
     @classmethod
-    def of(cls, known: pl.DataFrame) -> "_Totals":
+    def of(cls, known: pl.DataFrame, *, by_department: bool) -> "_Totals":
         units = pl.col("units").cast(pl.Float64)
         daily = (
             known.lazy()
-            .with_columns(node=pl.coalesce("category", "department"), region=pl.col("region").fill_null(""))
+            .with_columns(node=_node(by_department=by_department), region=pl.col("region").fill_null(""))
             .group_by(*NODE, "date")
             .agg(
                 pl.col("region").first(),
@@ -289,6 +294,15 @@ class _Totals:
             tells[own] &= ~_closed(np.nansum(table[own], axis=0))
         nodes = tuple((str(store), node) for store, node in heads.select(NODE).iter_rows())
         return cls(nodes, tuple(heads["region"].to_list()), first, table, tells)
+
+
+def _node(*, by_department: bool) -> pl.Expr:
+    return pl.col("department") if by_department else pl.coalesce("category", "department")
+
+
+def _categories_are_series(known: pl.DataFrame) -> bool:
+    series = known.select("store_id", "item_id", node=_node(by_department=False)).unique()
+    return series.select("store_id", "node").n_unique() == series.height
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,15 @@ def test_a_series_alone_in_its_category_and_a_store_that_was_not_learned_stay_as
         assert totals.align(flat(panel), panel, origin).equals(flat(panel))
 
 
+def test_where_categories_are_the_series_their_departments_are_the_totals() -> None:
+    panel = panel_of(np.resize(WEEK, 228), level=22.0).with_columns(category="item_id")
+    origin = origin_of(panel)
+    totals = StoreTotals.fit(panel, origin, SETTINGS)
+    assert totals.forecast(panel, origin)["node"].unique().to_list() == ["GROCERY"]
+    sums = totals.align(flat(panel), panel, origin).group_by("date").agg(pl.col("mean").sum()).sort("date")
+    assert sums["mean"].to_numpy() == pytest.approx(totals.forecast(panel, origin)["total"].to_numpy())
+
+
 def test_a_forecast_reads_the_last_weeks_only() -> None:
     panel = panel_of(np.resize(WEEK, YEARS))
     origin = origin_of(panel)
