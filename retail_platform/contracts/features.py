@@ -43,7 +43,9 @@ class Demand(_Series):
         ge=0,
     )
     listed: pl.Boolean = column("Item was on sale in the store: a price held, or no prices are known")
-    in_stock: pl.Boolean = column("Stock was left at the close of the day, or no stock is known")
+    in_stock: pl.Boolean = column(
+        "Stock was left at the close of the day, or as much was sold as usual before it ran out, or no stock is known"
+    )
     price: pl.Float32 = column(
         "Price of the day; mean over the items that have one where the series holds several",
         unit="currency",

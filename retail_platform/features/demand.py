@@ -21,6 +21,7 @@ Frame = pl.DataFrame | pl.LazyFrame
 
 SELECTION_WINDOW_DAYS = 182
 AVERAGE_PRICE_DAYS = 28
+USUAL_DAYS = 28
 INDICATORS = {"consumer_prices": "consumer_price_index", "unemployment": "unemployment_rate"}
 EVERYWHERE = "*"
 PAYDAY = "payday"
@@ -334,8 +335,8 @@ def _with_promotions(
 def _with_stock(
     panel: pl.DataFrame, inventory: Frame | None, members: pl.LazyFrame, series: pl.DataFrame
 ) -> pl.DataFrame:
-    """Add in_stock: some of the node's stock was left at the close of the day, or something was sold on it.
-    Inventory may name SKUs or nodes; a node's own figure counts beside those of its SKUs.
+    """Add in_stock, by the stock of the node that was left at the close of each day (`tells_demand`). Inventory may
+    name SKUs or nodes; a node's own figure counts beside those of its SKUs.
     """
     if inventory is None:
         return panel.with_columns(in_stock=pl.lit(value=True))
@@ -348,8 +349,20 @@ def _with_stock(
         .agg(on_hand=pl.col("on_hand").clip(lower_bound=0).sum())
     )
     own = _on_series(stock, series).select(*_KEY, "on_hand")
-    in_stock = (pl.col("on_hand") > 0) | (pl.col("units") > 0)
-    return panel.join(own, on=_KEY, how="left").with_columns(in_stock=in_stock.fill_null(value=True)).drop("on_hand")
+    left = (pl.col("on_hand") > 0).fill_null(value=True)
+    panel = panel.join(own, on=_KEY, how="left", maintain_order="left")
+    return panel.with_columns(in_stock=tells_demand(left).over("series", order_by="date")).drop("on_hand")
+
+
+def tells_demand(left: pl.Expr) -> pl.Expr:
+    """Whether the `units` of a day tell its demand, in one series in the order of its days: stock was `left` at the
+    close, or the item sold until then no less than on the mean of the days before that ended with stock.
+
+    A day that ran out sold less than was wanted, nobody knows by how much. Taken for the demand it pulls forecasts
+    down, and so does leaving all of them out, since busy days run out first; one that sold much tells of a busy day.
+    """
+    usual = pl.when(left).then(pl.col("units")).rolling_mean(USUAL_DAYS, min_samples=1).shift(1)
+    return left | (pl.col("units") > 0) & (pl.col("units") >= usual).fill_null(value=True)
 
 
 def _with_events(panel: pl.DataFrame, calendar: pl.DataFrame | None) -> pl.DataFrame:

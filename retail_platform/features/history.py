@@ -43,7 +43,7 @@ def build_history(demand: pl.DataFrame) -> pl.DataFrame:
     """Compute features.demand_history from a frame of features.demand: one row per series and day up to the last one
     whose sales are known.
 
-    Days on which the item was out of stock without a sale, or not listed, and days whose sales have not arrived from
+    Days on which the item was out of stock or not listed, and days whose sales have not arrived from
     the store, are missing from every statistic of units. A row depends on no day after its as-of date.
     """
     last_known = demand.select(pl.col("date").filter(pl.col("units").is_not_null()).max()).item()
@@ -77,7 +77,7 @@ def observed_units() -> pl.Expr:
     """Units of a day of the demand panel where they tell the demand; null on a day on which the item was out of stock
     or not listed, and on days to come.
     """
-    return pl.when(pl.col("listed") & (pl.col("in_stock") | (pl.col("units") > 0))).then(pl.col("units"))
+    return pl.when(pl.col("listed") & pl.col("in_stock")).then(pl.col("units"))
 
 
 def _statistics() -> list[pl.Expr]:

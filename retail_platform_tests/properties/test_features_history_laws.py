@@ -29,7 +29,7 @@ def panel_of(series: list[list[tuple[float, bool, bool]]]) -> pl.DataFrame:
 
 def reference(known: list[tuple[float, bool, bool]]) -> dict[str, float | None]:
     """The statistics of one series at its last day, written out plainly."""
-    seen = [np.float32(u).item() if listed and (stock or u > 0) else None for u, listed, stock in known]
+    seen = [np.float32(u).item() if listed and stock else None for u, listed, stock in known]
 
     def some(values: list[float | None]) -> list[float]:
         return [value for value in values if value is not None]

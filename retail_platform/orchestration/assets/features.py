@@ -26,7 +26,7 @@ _SHOWN_STORES = 20
 def forecast_version(settings: Settings) -> str:
     """Code version of everything that the forecast settings shape: other settings, other version."""
     text = json.dumps([settings.forecast.model_dump(mode="json"), settings.country], sort_keys=True)
-    return f"2-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"3-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:

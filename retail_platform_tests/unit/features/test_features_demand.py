@@ -207,6 +207,26 @@ def test_a_day_is_out_of_stock_when_none_was_left_and_nothing_sold(level: str, n
     assert [on(panel, day(n))["in_stock"] for n in (1, 2, 3, 4)] == [True, False, True, True]
 
 
+def test_a_day_that_ran_out_tells_its_demand_only_where_it_sold_as_much_as_usual() -> None:
+    units = {1: 4.0, 2: 6.0, 3: 3.0, 4: 5.0, 5: 9.0, 6: 4.0}
+    lines = sales(*((day(n), "S1", "apple", quantity, 1.0) for n, quantity in units.items()))
+    left = {1: 2.0, 2: 1.0, 3: 0.0, 4: 0.0, 5: 0.0, 6: 1.0}
+    inventory = pl.DataFrame(
+        {"as_of_date": [day(n) for n in left], "store_id": "S1", "item_id": "apple", "on_hand": list(left.values())}
+    )
+    panel = build(lines, inventory=inventory)
+    # Days 1 and 2 ended with stock and sold 5 in the mean; of the others day 3 sold less.
+    assert [on(panel, day(n))["in_stock"] for n in units] == [True, True, False, True, True, True]
+
+
+def test_an_item_of_which_no_stock_was_ever_counted_tells_its_demand_by_its_sales() -> None:
+    inventory = pl.DataFrame(
+        {"as_of_date": [day(n) for n in (1, 2, 3, 4)], "store_id": "S1", "item_id": "apple", "on_hand": 0.0}
+    )
+    panel = build(EVERY_DAY, inventory=inventory)
+    assert all(on(panel, day(n))["in_stock"] for n in (1, 2, 3, 4))
+
+
 def test_the_regions_own_event_comes_first_and_paydays_are_told_apart() -> None:
     calendar = pl.DataFrame(
         [
