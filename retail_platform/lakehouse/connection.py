@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,20 +111,19 @@ class Reader:
         self._opened: ExitStack | None = None
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._catalog: tuple[int, int] | None = None
+        self._idle: list[duckdb.DuckDBPyConnection] = []
 
     def ask(self, question: Callable[[duckdb.DuckDBPyConnection], Answer]) -> Answer:
         """The answer to `question`, which is asked a second time where the connection turns out to be dead."""
-        cursor, is_new = self._cursor()
+        is_new = True
         try:
-            return question(cursor)
+            with self._borrowed() as (cursor, is_new):
+                return question(cursor)
         except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException):
             self.close()
             if is_new:
                 raise
-        finally:
-            cursor.close()
-        cursor, _ = self._cursor()
-        with closing(cursor):
+        with self._borrowed() as (cursor, _):
             return question(cursor)
 
     def close(self) -> None:
@@ -133,26 +132,49 @@ class Reader:
 
     def _close(self) -> None:
         opened, self._opened, self._connection = self._opened, None, None
+        for cursor in self._idle:
+            cursor.close()
+        self._idle.clear()
         if opened is not None:
             opened.close()
 
-    def _cursor(self) -> tuple[duckdb.DuckDBPyConnection, bool]:
+    @contextmanager
+    def _borrowed(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, bool]]:
+        """A cursor for one question, and whether the connection was opened for it; kept for the next where it was
+        answered.
+        """
         with self._lock:
-            catalog = _identity(self._settings)
-            is_new = False
-            if self._connection is None or catalog != self._catalog:
-                is_new = True
-                self._close()
-                with ExitStack() as stack:
-                    lake = open_lake(self._settings, read_only=True, connect=self._connect)
-                    connection = stack.enter_context(lake)
-                    # What was read would otherwise stay in memory for as long as the connection.
-                    connection.execute("SET enable_external_file_cache = false")
-                    confine(connection, self._settings)
-                    self._connection, self._catalog, self._opened = connection, catalog, stack.pop_all()
-            cursor = self._connection.cursor()
-        cursor.execute(f"USE {LAKE}")
-        return cursor, is_new
+            connection, is_new = self._connected()
+            cursor = self._idle.pop() if self._idle else _cursor(connection)
+        try:
+            yield cursor, is_new
+        except BaseException:
+            cursor.close()
+            raise
+        with self._lock:
+            if connection is self._connection:
+                self._idle.append(cursor)
+                return
+        cursor.close()
+
+    def _connected(self) -> tuple[duckdb.DuckDBPyConnection, bool]:
+        catalog = _identity(self._settings)
+        if self._connection is not None and catalog == self._catalog:
+            return self._connection, False
+        self._close()
+        with ExitStack() as stack:
+            connection = stack.enter_context(open_lake(self._settings, read_only=True, connect=self._connect))
+            # What was read would otherwise stay in memory for as long as the connection.
+            connection.execute("SET enable_external_file_cache = false")
+            confine(connection, self._settings)
+            self._connection, self._catalog, self._opened = connection, catalog, stack.pop_all()
+        return connection, True
+
+
+def _cursor(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    cursor = connection.cursor()
+    cursor.execute(f"USE {LAKE}")
+    return cursor
 
 
 class Writer:

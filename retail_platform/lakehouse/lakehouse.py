@@ -46,6 +46,9 @@ _TABLES_OF_LAKE = f"SELECT schema_name || '.' || table_name AS name FROM duckdb_
 At: TypeAlias = int | datetime
 """A state of the lake: the number of a snapshot, or a time."""
 
+Read: TypeAlias = tuple[pl.DataFrame, int]
+"""Rows, and the newest compaction when they had been read."""
+
 _COMMITS_OF_SNAPSHOTS = f"""
     SELECT snapshot_id, snapshot_time::TIMESTAMP AS committed_at, author AS run_id, commit_message AS message,
            commit_extra_info AS provenance, changes::VARCHAR AS changes
@@ -124,9 +127,10 @@ class Lakehouse:
         Raises `LakeError` where the statement is refused, with the engine's own words.
         """
 
-        def ask(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+        def ask(connection: duckdb.DuckDBPyConnection) -> Read:
             _refuse_all_but_reading(connection, sql)
-            return connection.execute(sql, list(parameters)).pl()
+            rows = connection.execute(sql, list(parameters)).pl()
+            return rows, newest_compaction(connection, self.settings)
 
         with _engine_errors():
             if at is None:
@@ -140,8 +144,8 @@ class Lakehouse:
                     # One that expired meanwhile may have shown fewer rows than it had.
                     self.snapshot_as_of(snapshot)
 
-    def _settled(self, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-        """The answer of `read`, which is asked again where files were merged while it looked for them.
+    def _settled(self, read: Callable[[], Read]) -> pl.DataFrame:
+        """The rows of `read`, which is asked again where files were merged while it looked for them.
 
         A reader who meets this again and again, as a slow one does while many tables are compacted one after the
         other, keeps the next compaction waiting while it reads.
@@ -149,14 +153,13 @@ class Lakehouse:
         # A merging since the last read costs this one a repetition; looking twice for every read would cost more.
         before = self._newest_compaction() if self._compaction is None else self._compaction
         for _ in range(_READS_BESIDE_COMPACTION):
-            answer = read()
-            self._compaction = self._newest_compaction()
+            rows, self._compaction = read()
             if self._compaction == before:
-                return answer
+                return rows
             before = self._compaction
         try:
             with table_locks(self.settings, [COMPACTION]):
-                return read()
+                return read()[0]
         except OSError as error:
             raise LakeError(
                 f"files were merged each time that this was read, and merging cannot be kept waiting: {error}; read "
@@ -223,14 +226,15 @@ class Lakehouse:
         """
         columns = ", ".join(TABLES["governance.commits"].polars_schema)
 
-        def ask(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+        def ask(connection: duckdb.DuckDBPyConnection) -> Read:
             sql = f"SELECT {columns}, false AS expired FROM ({_COMMITS_OF_SNAPSHOTS})"
             if ddl.lake_columns(connection, "governance.commits"):
                 sql += (
                     f" UNION ALL SELECT {columns}, true FROM governance.commits"
                     f" ANTI JOIN ({_COMMITS_OF_SNAPSHOTS}) USING (snapshot_id)"
                 )
-            return connection.execute(f"{sql} ORDER BY snapshot_id DESC").pl()
+            rows = connection.execute(f"{sql} ORDER BY snapshot_id DESC").pl()
+            return rows, newest_compaction(connection, self.settings)
 
         with _engine_errors():
             return self._settled(lambda: self._reader.ask(ask))

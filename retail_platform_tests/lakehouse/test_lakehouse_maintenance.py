@@ -18,6 +18,7 @@ from retail_platform.contracts import TABLES
 from retail_platform.lakehouse import Append, LakeError, Lakehouse, ReplaceSlices, ReplaceTable
 from retail_platform.lakehouse.fsck import fsck
 from retail_platform.lakehouse.locks import table_locks
+from retail_platform.lakehouse.connection import newest_compaction
 from retail_platform.lakehouse.maintenance import maintain
 from retail_platform.lakehouse.storage import DataFiles
 from retail_platform.settings import LakeSettings, Settings
@@ -251,7 +252,7 @@ def test_a_reader_who_meets_compactions_again_and_again_keeps_the_next_one_waiti
     hurried = with_limits(sqlite_lake, lock_timeout_seconds=0.2)
     said: list[str] = []
 
-    def slow_read() -> pl.DataFrame:
+    def slow_read() -> tuple[pl.DataFrame, int]:
         """In its time a maintenance goes by, which merges files if it may."""
         sqlite_lake.commit([Append(SALES, sales(MONDAY, 1))], BY)
         try:
@@ -260,7 +261,8 @@ def test_a_reader_who_meets_compactions_again_and_again_keeps_the_next_one_waiti
         except LakeError as error:
             said.append(str(error))
         with sqlite_lake.connection() as connection:
-            return connection.execute("FROM shop.sales").pl()
+            rows = connection.execute("FROM shop.sales").pl()
+            return rows, newest_compaction(connection, sqlite_lake.settings)
 
     assert sqlite_lake._settled(slow_read).height == 6
     assert said[:3] == ["merged"] * 3
