@@ -16,9 +16,9 @@ from polars.testing import assert_frame_equal
 
 from retail_platform.contracts import TABLES
 from retail_platform.lakehouse import Append, LakeError, Lakehouse, ReplaceSlices, ReplaceTable
+from retail_platform.lakehouse.connection import newest_compaction
 from retail_platform.lakehouse.fsck import fsck
 from retail_platform.lakehouse.locks import table_locks
-from retail_platform.lakehouse.connection import newest_compaction
 from retail_platform.lakehouse.maintenance import maintain
 from retail_platform.lakehouse.storage import DataFiles
 from retail_platform.settings import LakeSettings, Settings
