@@ -301,10 +301,24 @@ def _empirical(known: pl.DataFrame) -> QuantileTable:
             # A bin of large means spans a wide range: what repeats there is the ratio, not the number of units.
             row = np.quantile(units[own] / mean[own].clip(_SMALLEST_MEAN), _LEVELS) * centre
         else:
-            row = np.quantile(units[own], _LEVELS, method="inverted_cdf")
+            row = _quantiles_of_counts(units[own])
         centres.append(max(centre, _SMALLEST_MEAN))
         rows.append(row)
     return _table(np.array(centres), np.array(rows))
+
+
+def _quantiles_of_counts(units: Floats) -> Floats:
+    """Quantiles of a few small numbers, which hold as often as they say on average over the bins.
+
+    The smallest number that holds often enough holds too often: where no unit covers 88 % of the days and one 96 %, one
+    is far more than nine days of ten need. So the steps of the distribution are joined by lines through their middles
+    (the mid-distribution function of Parzen), and that one of the two numbers counts whose share is nearer.
+    """
+    values, counts = np.unique(units, return_counts=True)
+    reached = np.cumsum(counts) / units.size
+    middle = reached - counts / (2 * units.size)
+    quantiles: Floats = np.where(reached[0] >= _LEVELS, values[0], np.interp(_LEVELS, middle, values))
+    return quantiles
 
 
 def _table(means: Floats, quantiles: Floats) -> QuantileTable:

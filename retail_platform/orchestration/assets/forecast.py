@@ -225,10 +225,11 @@ def read_for_forecast(
     """What a forecast from `origin` reads of a shard's demand panel and history: the days to come and the last ones,
     and the as-of dates of the last weeks and of those a year before.
     """
+    from retail_platform.forecasting.totals import LEVEL_DAYS
     from retail_platform.forecasting.training_set import days_for_forecast, horizon_blocks
 
     year_before, recent = days_for_forecast(origin, horizon_blocks(settings))
-    since = origin - timedelta(days=max(RECENT_DAYS, settings.horizon_days + 28))
+    since = origin - timedelta(days=max(RECENT_DAYS, LEVEL_DAYS, settings.horizon_days + 28))
     return (
         lakehouse.read("features.demand", where="shard = ? AND date >= ?", parameters=[shard, since]),
         lakehouse.read(
