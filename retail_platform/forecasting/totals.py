@@ -42,9 +42,11 @@ LEVEL_MEMORY = 0.93
 """Weight of a day in the level, relative to that of the day after it."""
 BEND_DAYS = 182
 DAYS_AROUND_EVENTS = (-3, -2, -1, 0, 1)
-COMMON_PENALTY, OWN_PENALTY, NEIGHBOUR_PENALTY = 0.5, 2.0, 2.0
-"""Days that must speak for an effect: of a category, of a node apart from its category; and the multiple of these for
-the days around an event."""
+WEEKDAY, MONTH, SEASON, EVENT, NEIGHBOUR = 0.5, 0.05, 0.1, 0.2, 0.1
+"""Size of effects to be expected before anything is known of them: standard deviation on the scale of logarithms."""
+OWN = 0.7
+"""Size of a node's departure from the effects of its category, relative to these."""
+_SMALLEST_NOISE = 0.02
 
 LARGEST_CORRECTION = 2.0
 """Factor by which a day of a node is corrected at most, up or down."""
@@ -90,9 +92,11 @@ _PARTS_OF_THE_MONTH = ((1, 3), (4, 6), (7, 10), (11, 15), (16, 20), (26, 31))
 
 
 def _penalties(events: Sequence[str], *, season: bool) -> Doubles:
-    plain = 7 + 8 + 31 + len(_PARTS_OF_THE_MONTH) + (6 if season else 0)
-    around = [1.0 if step == 0 else NEIGHBOUR_PENALTY for step in DAYS_AROUND_EVENTS]
-    return np.array([1.0] * plain + around * len(events))
+    """Inverse of the variance to be expected of each effect."""
+    month = 8 + 31 + len(_PARTS_OF_THE_MONTH)
+    around = [EVENT if step == 0 else NEIGHBOUR for step in DAYS_AROUND_EVENTS]
+    sizes = [WEEKDAY] * 7 + [MONTH] * month + [SEASON] * (6 if season else 0) + around * len(events)
+    return np.power(np.array(sizes), -2.0)
 
 
 @dataclass(frozen=True)
@@ -146,12 +150,10 @@ class StoreTotals:
             }
             squares = sum((fit.squares for fit in fits.values()), np.zeros((penalties.size, penalties.size)))
             products = sum((fit.products for fit in fits.values()), np.zeros(penalties.size))
-            common = np.linalg.solve(
-                squares / len(members) + np.diag(COMMON_PENALTY * penalties), products / len(members)
-            )
+            common = np.linalg.solve(squares + np.diag(penalties), products)
             for number, fit in fits.items():
                 departure = np.linalg.solve(
-                    fit.squares + np.diag(OWN_PENALTY * penalties), fit.products - fit.squares @ common
+                    fit.squares + np.diag(penalties / OWN**2), fit.products - fit.squares @ common
                 )
                 effects[totals.nodes[number]] = tuple(float(f"{value:.9g}") for value in common + departure)
         return cls(
@@ -307,7 +309,7 @@ def _categories_are_series(known: pl.DataFrame) -> bool:
 
 @dataclass(frozen=True)
 class _NodeFit:
-    """Normal equations of a node, its trend projected out."""
+    """Normal equations of a node, its trend projected out, in units of its noise."""
 
     squares: Doubles
     products: Doubles
@@ -320,7 +322,10 @@ def _without_trend(totals: _Totals, number: int, design: Doubles, trend: Doubles
     basis, _ = np.linalg.qr(root * trend[tells])
     x, y = root * design[tells], root[:, 0] * logarithm
     x, y = x - basis @ (basis.T @ x), y - basis @ (basis.T @ y)
-    return _NodeFit(x.T @ x, x.T @ y)
+    week, *_ = np.linalg.lstsq(x[:, :7], y, rcond=None)
+    freedom = max(1.0, float(recency[tells].sum()) - 7 - basis.shape[1])
+    noise = max(_SMALLEST_NOISE**2, float(((y - x[:, :7] @ week) ** 2).sum()) / freedom)
+    return _NodeFit(x.T @ x / noise, x.T @ y / noise)
 
 
 def _trend(days: int) -> Doubles:
