@@ -96,7 +96,8 @@ def _penalties(events: Sequence[str], *, season: bool) -> Doubles:
     month = 8 + 31 + len(_PARTS_OF_THE_MONTH)
     around = [EVENT if step == 0 else NEIGHBOUR for step in DAYS_AROUND_EVENTS]
     sizes = [WEEKDAY] * 7 + [MONTH] * month + [SEASON] * (6 if season else 0) + around * len(events)
-    return np.power(np.array(sizes), -2.0)
+    penalties: Doubles = np.power(np.array(sizes), -2.0)
+    return penalties
 
 
 @dataclass(frozen=True)
