@@ -49,7 +49,7 @@ class _Series(pa.DataFrameModel):
     item_id: pl.String = column("Item, or the level of its hierarchy at which demand is forecast")
 
 
-class _Forecast(_Series):
+class _Expected(pa.DataFrameModel):
     date: pl.Date = column("Day that is forecast")
     horizon: pl.Int16 = column("Days from the forecast origin to the day", unit="days", ge=1)
     mean: pl.Float64 = _units("Expected units")
@@ -65,6 +65,17 @@ class _Forecast(_Series):
     q95: pl.Float64 = _quantile("q95")
     q975: pl.Float64 = _quantile("q975")
     q995: pl.Float64 = _quantile("q995")
+
+
+class _Node(pa.DataFrameModel):
+    level: pl.String = column(
+        "Level of the hierarchy: total, region, store, department, 'store x category' and the like"
+    )
+    node: pl.String = column("Node of the level: the values that name it, such as 'CA_1 / FOODS_3'")
+
+
+class _Forecast(_Expected, _Series):
+    """What is expected of a series on a day."""
 
 
 @table(
@@ -202,6 +213,30 @@ class DemandForecast(_Forecast):
     shard: pl.String = column("Group of stores")
     model: pl.String = column("Kind of model that was published: lightgbm, or seasonal_naive where no model beat it")
     model_version: pl.String = column("Version that made it (model.registry); 'seasonal_naive' for the naive one")
+    issued_at: pl.Datetime("us") = column("When it was issued (UTC)")  # type: ignore[valid-type]
+
+
+@table(
+    "forecast.nodes",
+    grain=("forecast_origin", "shard", "level", "node", "date"),
+    owner="team:demand-planning",
+    retention_days=1827,
+    replaced_by=("forecast_origin", "shard"),
+    rules=_ORDERED,
+    tier="gold",
+)
+class NodeForecast(_Expected, _Node):
+    """The issued forecasts at every level of the hierarchy above the series, such as a store's categories. Expected
+    units are the sums of forecast.demand, so that the levels add up; quantiles are those of the sum, which are no sums.
+    """
+
+    forecast_origin: pl.Date = column("Last day whose sales the forecast knows")
+    shard: pl.String = column("Group of stores")
+    level: pl.String = column(
+        "Level of the hierarchy: total, region, store, department, 'store x category' and the like"
+    )
+    node: pl.String = column("Node of the level: the values that name it, such as 'CA_1 / FOODS_3'")
+    model_version: pl.String = column("Version behind the forecast")
     issued_at: pl.Datetime("us") = column("When it was issued (UTC)")  # type: ignore[valid-type]
 
 

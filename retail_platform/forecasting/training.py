@@ -114,11 +114,13 @@ def make_forecast(model: TrainedModel, demand: pl.DataFrame, history: pl.DataFra
 
 
 def forecast_of_nodes(model: TrainedModel, demand: pl.DataFrame, forecast: pl.DataFrame) -> pl.DataFrame:
-    """The forecast at every level of the hierarchy, adding up: level, node, date, horizon, mean and the QUANTILES.
+    """The forecast at every level of the hierarchy above the series: level, node, date, horizon, mean and the
+    QUANTILES. The means of all levels add up.
 
     `forecast` is what `make_forecast` returned for the same panel.
     """
-    return node_forecasts(forecast, Hierarchy.of(demand), model.nodes)
+    hierarchy = Hierarchy.of(demand)
+    return node_forecasts(forecast, hierarchy, model.nodes).filter(pl.col("level") != (hierarchy.finest or ""))
 
 
 def beats_naive(metrics: pl.DataFrame, *, model: str = CHALLENGER) -> Gate:

@@ -257,6 +257,16 @@ def _inventory_requirements() -> Columns:
     }
 
 
+def _nodes() -> Columns:
+    forecast, demand = "forecast.demand", "features.demand"
+    spread = _direct(forecast, "mean") + _indirect("model.backtest_forecasts", "mean", "units", "horizon")
+    return {
+        **_same(forecast, ("forecast_origin", "shard", "date", "horizon", "mean", "model_version", "issued_at")),
+        "node": _direct(demand, "store_id", "item_id", "region", "department", "category"),
+        **dict.fromkeys(QUANTILES, spread),
+    }
+
+
 def _data_drift() -> Columns:
     demand = "features.demand"
     measured = (
@@ -318,6 +328,7 @@ COLUMN_LINEAGE: dict[str, Columns] = {
             "model": _indirect("model.registry", "stage", "wape", "naive_wape"),
             "model_version": _direct("model.registry", "model_version") + _indirect("model.registry", "stage"),
         },
+        "forecast.nodes": _nodes(),
         "forecast.inventory_requirements": _inventory_requirements(),
         "monitoring.data_drift": _data_drift(),
         "monitoring.alerts": dict.fromkeys(
@@ -370,6 +381,7 @@ RUN_FACTS: dict[str, dict[str, str]] = {
         "metric": "Name of the metric",
     },
     "forecast.demand": {"issued_at": "Clock of the run"},
+    "forecast.nodes": {"level": "Name of the level"},
     "forecast.inventory_requirements": {"service_level": "Setting", "issued_at": "Clock of the run"},
     "monitoring.data_drift": {
         "run_id": "Run at work",

@@ -14,7 +14,7 @@ from retail_platform.orchestration.chunks import chunks_of_days, worked_ahead
 from retail_platform.orchestration.partitions import days_of_run
 
 _CHECKED_SCHEMAS = ("clean", "features", "model", "forecast", "monitoring")
-_WRITTEN_ALONGSIDE = ("monitoring.alerts", "model.decisions")
+_WRITTEN_ALONGSIDE = ("monitoring.alerts", "model.decisions", "forecast.nodes")
 _EXAMPLES = 5
 _ROWS_AT_ONCE = 1_000_000
 

@@ -72,6 +72,17 @@ def test_the_model_of_the_registry_lies_in_its_folder_with_its_hashes(finished: 
     assert set(finished.lake.read("forecast.demand")["model_version"]) == {row["model_version"]}
 
 
+def test_forecasts_add_up_at_every_level_of_the_hierarchy(finished: Retailer) -> None:
+    nodes = finished.lake.query(
+        "SELECT level, date, sum(mean) AS units FROM forecast.nodes GROUP BY ALL ORDER BY level, date"
+    )
+    days = finished.lake.query("SELECT date, sum(mean) AS units FROM forecast.demand GROUP BY date ORDER BY date")
+    assert {"total", "category"} <= set(nodes["level"])
+    for (level,), own in nodes.group_by("level"):
+        assert own["date"].equals(days["date"]), level
+        assert ((own["units"] - days["units"]).abs() <= 1e-6 * days["units"]).all(), level
+
+
 def test_every_series_has_an_order_proposal_that_says_its_stock_is_simulated(finished: Retailer) -> None:
     orders = finished.lake.read("forecast.inventory_requirements")
     series = finished.lake.query("SELECT DISTINCT store_id, item_id FROM forecast.demand")

@@ -58,7 +58,7 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def demand(
         context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult[None]:
-        from retail_platform.forecasting.training import make_forecast, train
+        from retail_platform.forecasting.training import forecast_of_nodes, make_forecast, train
 
         shard, now = shard_of_run(context), _now()
         origin = panel_origin(lakehouse, shard)
@@ -78,23 +78,32 @@ def forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             )
         else:
             alerts = TABLES["monitoring.alerts"].empty()
-        forecast = make_forecast(model, panel, history, origin).with_columns(
-            forecast_origin=pl.lit(origin),
-            shard=pl.lit(shard),
-            model=pl.lit(model.name),
-            model_version=pl.lit(model_version),
-            issued_at=pl.lit(now, pl.Datetime("us")),
-        )
-        table = TABLES["forecast.demand"]
+        facts = {
+            "forecast_origin": pl.lit(origin),
+            "shard": pl.lit(shard),
+            "model_version": pl.lit(model_version),
+            "issued_at": pl.lit(now, pl.Datetime("us")),
+        }
+        forecast = make_forecast(model, panel, history, origin)
+        nodes = forecast_of_nodes(model, panel, forecast).with_columns(**facts)
+        forecast = forecast.with_columns(**facts, model=pl.lit(model.name))
+        # One transaction, so that the levels add up whoever reads them.
         writes: list[Write] = [
             ReplaceSlices(
-                table,
-                table.validate(forecast),
-                slices_of_origin(origin, shard, shards_of_other_cuts(lakehouse, table)),
-            ),
-            Append(TABLES["monitoring.alerts"], alerts),
+                TABLES[name],
+                TABLES[name].validate(frame),
+                slices_of_origin(origin, shard, shards_of_other_cuts(lakehouse, TABLES[name])),
+            )
+            for name, frame in (("forecast.demand", forecast), ("forecast.nodes", nodes))
         ]
-        commit = lakehouse.commit(writes, Provenance(table.name, context.run.run_id, version, shard))
+        writes.append(Append(TABLES["monitoring.alerts"], alerts))
+        commit = lakehouse.commit(writes, Provenance("forecast.demand", context.run.run_id, version, shard))
+        context.log_event(
+            dg.AssetMaterialization(
+                ["forecast", "nodes"],
+                metadata={"dagster/row_count": nodes.height, "levels": nodes["level"].n_unique()},
+            )
+        )
         if alerts.height:
             context.log_event(dg.AssetMaterialization(["monitoring", "alerts"], metadata={"raised": alerts.height}))
         return dg.MaterializeResult(

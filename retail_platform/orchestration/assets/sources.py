@@ -63,5 +63,6 @@ def written_alongside_specs() -> list[dg.AssetSpec]:
         spec("governance.audit_log", code_version="1"),
         spec("governance.commits", code_version="1"),
         spec("model.decisions", deps=[["model", "backtest_forecasts"]], code_version="1"),
+        spec("forecast.nodes", deps=[["forecast", "demand"], ["features", "demand"]], code_version="1"),
         spec("monitoring.alerts", deps=[["forecast", "demand"], ["monitoring", "data_drift"]], code_version="1"),
     ]
