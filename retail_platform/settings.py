@@ -224,7 +224,7 @@ class ForecastSettings(_Settings):
     cutoffs: int = Field(default=5, ge=3, description="Rolling origins of the backtest")
     shards: int = Field(default=1, ge=1, description="Groups of stores that are computed apart")
     training_rows: int = Field(
-        default=200_000, ge=1_000, description="Rows that one mean model learns from; of more a random sample is taken"
+        default=400_000, ge=1_000, description="Rows that one mean model learns from; of more a random sample is taken"
     )
     half_life_days: int = Field(
         default=730, ge=1, description="A day this much older counts half as much in the training"
@@ -232,7 +232,7 @@ class ForecastSettings(_Settings):
     objective: Literal["tweedie", "poisson", "l2", "log_l1"] = Field(
         default="tweedie", description="What the mean model minimises"
     )
-    trees: int = Field(default=200, ge=1)
+    trees: int = Field(default=300, ge=1)
     leaves: int = Field(default=63, ge=2)
     learning_rate: float = Field(default=0.06, gt=0, le=1)
     tweedie_variance_power: float = Field(default=1.1, ge=1, lt=2)
