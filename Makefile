@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-TEST_WORKERS ?= 2
+# More than two cores can serve: some tests wait for a browser or a server most of the time.
+TEST_WORKERS ?= 3
 
 .PHONY: demo test faults ui lint lock clean
 
