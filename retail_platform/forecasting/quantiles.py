@@ -13,7 +13,8 @@ construction. Without enough past errors the spread is that of a negative binomi
 mean m.
 
 Method for nodes: the same where a level has many of them. Where it has few, the quantiles lie so many standard
-deviations of past relative errors from the mean as those of Student's distribution with 5 degrees of freedom.
+deviations of past relative errors from the mean as those of Student's distribution with 5 degrees of freedom; the
+deviation falls as the mean of the node grows.
 """
 
 import json
@@ -162,26 +163,71 @@ class QuantileCalibrator:
 
 
 @dataclass(frozen=True)
+class Deviation:
+    """Spread of relative errors: their variance is `constant` + `falling` / mean. What all series of a node have in
+    common keeps its share of a larger mean, what each has for itself evens out.
+    """
+
+    constant: float
+    falling: float
+
+    @classmethod
+    def fit(cls, mean: Floats, units: Floats) -> "Deviation":
+        """Least squares on the squared relative errors, each weighed by the variance to be expected of it; the unknown
+        deviation counts as one error.
+        """
+        if not mean.size:
+            return cls(UNKNOWN_DEVIATION**2, 0.0)
+        squares = np.append(((units - mean) / mean) ** 2, UNKNOWN_DEVIATION**2)
+        inverse = 1 / np.append(mean, mean.mean())
+        constant, falling = float(squares.mean()), 0.0
+        for _ in range(_ROUNDS):
+            weight = 1 / np.maximum(constant + falling * inverse, _SMALLEST_VARIANCE) ** 2
+            sums = [float((weight * values).sum()) for values in (np.ones(inverse.size), inverse, inverse**2)]
+            aims = [float((weight * values).sum()) for values in (squares, squares * inverse)]
+            determinant = sums[0] * sums[2] - sums[1] ** 2
+            if determinant <= 1e-9 * sums[0] * sums[2]:
+                # The means are all alike.
+                return cls(float(squares.mean()), 0.0)
+            constant = (aims[0] * sums[2] - aims[1] * sums[1]) / determinant
+            falling = (aims[1] * sums[0] - aims[0] * sums[1]) / determinant
+            if constant < 0:
+                constant, falling = 0.0, aims[1] / sums[2]
+            elif falling < 0:
+                constant, falling = aims[0] / sums[0], 0.0
+        return cls(constant, falling)
+
+    def at(self, mean: Floats) -> Floats:
+        """Standard deviation of the relative errors at each of the means."""
+        deviation: Floats = np.sqrt(self.constant + self.falling / np.maximum(mean, _SMALLEST_MEAN))
+        return deviation
+
+
+_ROUNDS = 10
+_SMALLEST_VARIANCE = 1e-6
+
+
+@dataclass(frozen=True)
 class NodeSpread:
-    """Quantiles of the nodes of the hierarchy: by level and horizon block a table, or the standard deviation of
-    relative errors.
+    """Quantiles of the nodes of the hierarchy: by level and horizon block a table, or the deviation of relative
+    errors.
     """
 
     blocks: tuple[HorizonBlock, ...]
-    levels: Mapping[str, tuple[QuantileTable | float, ...]]
+    levels: Mapping[str, tuple[QuantileTable | Deviation, ...]]
 
     @classmethod
     def fit(cls, errors: pl.DataFrame | None, blocks: Sequence[HorizonBlock]) -> "NodeSpread":
         """Learn from past forecasts of nodes: level, node, horizon, mean, units. A block with fewer than 20 errors
         borrows those of all; a level without any has the spread of `UNKNOWN_DEVIATION`.
         """
-        levels: dict[str, tuple[QuantileTable | float, ...]] = {}
+        levels: dict[str, tuple[QuantileTable | Deviation, ...]] = {}
         if errors is None:
             return cls(tuple(blocks), levels)
         known = errors.filter((pl.col("mean") > 0) & pl.col("units").is_not_null())
         for (level,), own in sorted(known.group_by("level"), key=lambda part: str(part[0])):
             many = own["node"].n_unique() >= MANY_NODES
-            spreads: list[QuantileTable | float] = []
+            spreads: list[QuantileTable | Deviation] = []
             for block in blocks:
                 of_block = own.filter(pl.col("horizon").is_between(block.first, block.last))
                 used = of_block if of_block.height >= FEWEST_NODE_ERRORS else own
@@ -195,13 +241,13 @@ class NodeSpread:
         level = forecast["level"].to_numpy()
         values = np.zeros((forecast.height, _LEVELS.size))
         for name in forecast["level"].unique():
-            spreads = self.levels.get(name, (UNKNOWN_DEVIATION,) * len(self.blocks))
+            spreads = self.levels.get(name, (Deviation(UNKNOWN_DEVIATION**2, 0.0),) * len(self.blocks))
             for block, spread in zip(self.blocks, spreads, strict=True):
                 own = (horizon >= block.first) & (level == name)
                 if isinstance(spread, QuantileTable):
                     values[own] = spread.at(mean[own])
                 else:
-                    values[own] = np.maximum(mean[own][:, None] * (1 + spread * _STUDENT), 0.0)
+                    values[own] = np.maximum(mean[own][:, None] * (1 + spread.at(mean[own])[:, None] * _STUDENT), 0.0)
         return forecast.with_columns(pl.Series(name, values[:, i]) for i, name in enumerate(QUANTILES))
 
     def to_json(self) -> str:
@@ -213,7 +259,7 @@ class NodeSpread:
                     level: [
                         {"means": spread.means, "quantiles": spread.quantiles}
                         if isinstance(spread, QuantileTable)
-                        else spread
+                        else {"constant": spread.constant, "falling": spread.falling}
                         for spread in spreads
                     ]
                     for level, spreads in self.levels.items()
@@ -229,7 +275,7 @@ class NodeSpread:
         return cls(
             tuple(HorizonBlock(first, last) for first, last in facts["blocks"]),
             {
-                level: tuple(_table_from(one) if isinstance(one, dict) else one for one in spreads)
+                level: tuple(_table_from(one) if "means" in one else Deviation(**one) for one in spreads)
                 for level, spreads in facts["nodes"].items()
             },
         )
@@ -261,13 +307,8 @@ def _negative_binomial_quantiles(mean: float) -> Floats:
     return np.searchsorted(distribution, _LEVELS).astype(np.float64)
 
 
-def _deviation(known: pl.DataFrame) -> float:
-    """Root mean square of relative errors, the unknown one counting as one of them."""
-    errors = ((known["units"] - known["mean"]) / known["mean"]).to_numpy()
-    if not errors.size:
-        return UNKNOWN_DEVIATION
-    variance = (UNKNOWN_DEVIATION**2 + (errors**2).sum()) / (1 + errors.size)
-    return float(np.sqrt(variance))
+def _deviation(known: pl.DataFrame) -> Deviation:
+    return Deviation.fit(*(known[name].cast(pl.Float64).to_numpy() for name in ("mean", "units")))
 
 
 def _same_levels(levels: Sequence[float]) -> None:

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from scipy.stats import poisson
 
 from retail_platform.contracts.forecast import QUANTILES
-from retail_platform.forecasting.quantiles import FEWEST_ERRORS, NodeSpread, QuantileCalibrator, assumed_table
+from retail_platform.forecasting.quantiles import (
+    FEWEST_ERRORS,
+    Deviation,
+    NodeSpread,
+    QuantileCalibrator,
+    assumed_table,
+)
 from retail_platform.forecasting.training_set import HorizonBlock
 
 BLOCKS = [HorizonBlock(1, 7), HorizonBlock(8, 28)]
@@ -168,3 +174,22 @@ def test_a_level_of_which_nothing_is_known_has_a_spread_all_the_same() -> None:
     applied = NodeSpread.fit(None, BLOCKS).apply(forecast)
     assert applied["q50"].item() == 100
     assert 60 < applied["q05"].item() < 80
+
+
+def test_a_larger_node_has_smaller_relative_errors() -> None:
+    random = np.random.default_rng(5)
+    mean = np.repeat([20.0, 200.0, 2000.0], 400)
+    units = mean * (1 + random.normal(0, 1, mean.size) * np.sqrt(0.05**2 + 2 / mean))
+    found = Deviation.fit(mean, units)
+    expected = np.sqrt(0.05**2 + 2 / np.array([20.0, 200.0, 2000.0]))
+    assert found.at(np.array([20.0, 200.0, 2000.0])) == pytest.approx(expected, rel=0.15)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.01, 1e6), st.floats(0, 1e6)), max_size=30))
+def test_deviations_are_finite_and_never_rise_with_the_mean(errors: list[tuple[float, float]]) -> None:
+    mean, units = np.array(errors).reshape(-1, 2).T
+    deviations = Deviation.fit(mean, units).at(np.geomspace(0.01, 1e6, 20))
+    assert np.isfinite(deviations).all()
+    assert (deviations >= 0).all()
+    assert (np.diff(deviations) <= 0).all()
