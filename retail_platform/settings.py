@@ -215,7 +215,10 @@ class ForecastSettings(_Settings):
         default=(7, 14, 21, 28), description="One mean model per block; each value is the last horizon of its block"
     )
     minimum_selling_days: int = Field(
-        default=1, ge=1, description="A series is forecast if it sold on at least so many of its last 182 days"
+        default=1,
+        ge=1,
+        description="A series is forecast if it sold on at least so many of its last 182 days; at 1 also where a price "
+        "is announced for days to come",
     )
     excluded_categories: tuple[str, ...] = Field(
         default=(), description="Categories that are not merchandise, such as fuel or coupons"

@@ -60,17 +60,17 @@ def build_demand_panel(
     """Build the demand panel of one shard from frames of the clean tables.
 
     `last_date` is the last day whose sales are known (over all stores); later rows of `sales` are not read. Of
-    `late_stores` (store_id, known_until) the units of later days are not known, and null. A series
-    is forecast if it sold on at least `minimum_selling_days` of the 182 days to `last_date`, its category is not
-    excluded and its store has not closed. At the levels category and department `item_id` is the name of the node,
-    and a node's price and promotion are means over its items. A category of several departments belongs to the one
-    that has most of its items. Where no item master is known, SKUs are forecast all the same; their categories are not.
+    `late_stores` (store_id, known_until) the units of later days are not known, and null. `selection_rule` says which
+    series are forecast; not those of an excluded category or a closed store. At the levels category and department
+    `item_id` is the name of the node, and a node's price and promotion are means over its items. A category of several
+    departments belongs to the one that has most of its items. Where no item master is known, SKUs are forecast all the
+    same; their categories are not.
     """
     if items.is_empty() and settings.item_level == "item":
         items = _items_sold(sales)
     nodes = _nodes(items, settings)
     daily = _daily_sales(sales, nodes, last_date, settings, shard)
-    candidates = _judge(daily, stores, last_date, settings)
+    candidates = _judge(daily, stores, _priced_ahead(prices, nodes, last_date), last_date, settings)
     series = _chosen(candidates, nodes, stores)
     members = nodes.lazy().filter(pl.col("reason").is_null()).select("sku", "item_id")
 
@@ -94,6 +94,13 @@ def build_demand_panel(
     contract = TABLES["features.demand"].polars_schema
     panel = panel.sort(_KEY).with_columns(shard=pl.lit(shard))
     return DemandPanel(panel.select(pl.col(name).cast(dtype) for name, dtype in contract.items()), candidates)
+
+
+def selection_rule(settings: ForecastSettings) -> str:
+    """Which series are forecast, in words."""
+    sold = f"a series is forecast if it sold on at least {settings.minimum_selling_days} of its last 182 days"
+    # One day asks whether the item is on sale, more ask for volume.
+    return sold + (", or has a price announced for days to come" if settings.minimum_selling_days == 1 else "")
 
 
 def _items_sold(sales: Frame) -> pl.DataFrame:
@@ -163,11 +170,24 @@ def _daily_sales(
     )
 
 
-def _judge(daily: pl.DataFrame, stores: pl.DataFrame, last_date: date, settings: ForecastSettings) -> pl.DataFrame:
+def _priced_ahead(prices: Frame | None, nodes: pl.DataFrame, last_date: date) -> pl.DataFrame:
+    """Series with an item whose price is announced to hold beyond the last day: it is on sale though it may rest."""
+    if prices is None:
+        return pl.DataFrame(schema={"store_id": pl.String, "item_id": pl.String})
+    ahead = prices.lazy().filter(pl.col("valid_to") > last_date)
+    return _of_nodes(ahead, nodes.lazy().select("sku", "item_id")).select("store_id", "item_id").unique().collect()
+
+
+def _judge(
+    daily: pl.DataFrame, stores: pl.DataFrame, priced_ahead: pl.DataFrame, last_date: date, settings: ForecastSettings
+) -> pl.DataFrame:
     """One row per candidate series with the facts of the selection rule and the reason for exclusion, or null."""
     sold = pl.col("quantity") > 0
     recent = pl.col("date") > last_date - timedelta(days=SELECTION_WINDOW_DAYS)
     few = pl.col("selling_days") < settings.minimum_selling_days
+    if settings.minimum_selling_days == 1:
+        # One day asks whether the item is on sale, more ask for volume.
+        few &= pl.col("priced_ahead").is_null()
     closed = pl.col("closed_on") <= last_date
     return (
         daily.group_by("store_id", "item_id", "reason")
@@ -178,6 +198,7 @@ def _judge(daily: pl.DataFrame, stores: pl.DataFrame, last_date: date, settings:
             selling_days=(sold & recent).sum().cast(pl.Int64),
         )
         .join(stores.select("store_id", "closed_on"), on="store_id", how="left")
+        .join(priced_ahead.with_columns(priced_ahead=pl.lit(value=True)), on=["store_id", "item_id"], how="left")
         .with_columns(
             reason=pl.coalesce(
                 "reason",

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from retail_platform.contracts import TABLES
+from retail_platform.features.demand import selection_rule
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.assets.features import last_known_day
 from retail_platform.orchestration.assets.model import newest_metrics
@@ -147,8 +148,8 @@ def _notes(lakehouse: Lakehouse) -> list[str]:
     notes = notes_on_simulated(lakehouse)
     rule = lakehouse.settings.forecast
     notes.append(
-        f"Forecast level: {rule.item_level}. A series is forecast if it sold on at least {rule.minimum_selling_days} "
-        "of the last 182 days; the materialization of features/demand counts those left out, by reason."
+        f"Forecast level: {rule.item_level}; {selection_rule(rule)}. "
+        "The materialization of features/demand counts those left out, by reason."
     )
     rejected = lakehouse.query(
         f"SELECT feed, count(*) AS rows FROM {TABLES['quarantine.rejected_rows'].name} GROUP BY ALL ORDER BY ALL"

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from retail_platform.features.demand import build_demand_panel
+from retail_platform.features.demand import build_demand_panel, selection_rule
 from retail_platform.features.history import build_history
 from retail_platform.features.reporting import READ_DAYS, last_reported_day, late_stores
 from retail_platform.lakehouse import Lakehouse
@@ -26,7 +26,7 @@ _SHOWN_STORES = 20
 def forecast_version(settings: Settings) -> str:
     """Code version of everything that the forecast settings shape: other settings, other version."""
     text = json.dumps([settings.forecast.model_dump(mode="json"), settings.country], sort_keys=True)
-    return f"3-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"4-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -155,7 +155,7 @@ def _panel_metadata(panel_series: pl.DataFrame, missing: Sequence[str], settings
         "series_forecast": panel_series.height - left_out.height,
         "series_left_out": left_out.height,
         "reasons_left_out": _reasons(panel_series),
-        "rule": f"a series is forecast if it sold on at least {rule.minimum_selling_days} of its last 182 days",
+        "rule": selection_rule(rule),
     }
     if missing:
         facts["missing"] = f"computed without {', '.join(missing)}"

@@ -112,6 +112,23 @@ def test_every_candidate_is_counted_once_with_the_reason_why_it_is_left_out() ->
     assert panel.frame["item_id"].unique().to_list() == ["apple"]
 
 
+def test_a_series_at_rest_is_forecast_where_a_price_is_announced_unless_volume_is_asked_for() -> None:
+    lines = sales((date(2016, 1, 1), "S1", "pear", 1, 1), *((day(n), "S1", "apple", 1, 1) for n in (30, 31)))
+    prices = pl.DataFrame(
+        {
+            "store_id": "S1",
+            "item_id": "pear",
+            "valid_from": date(2016, 1, 1),
+            "valid_to": LAST + timedelta(days=5),
+            "price": 1.0,
+        }
+    )
+    ended = prices.with_columns(valid_to=pl.lit(LAST))
+    assert "pear" in build(lines, prices=prices).frame["item_id"]
+    assert "pear" not in build(lines, prices=ended).frame["item_id"]
+    assert "pear" not in build(lines, settings={"minimum_selling_days": 2}, prices=prices).frame["item_id"]
+
+
 @pytest.mark.parametrize("level", ["category", "department"])
 def test_at_a_higher_level_a_node_sells_what_its_items_sell_and_items_without_one_drop_out(level: str) -> None:
     lines = sales((day(1), "S1", "apple", 2, 2), (day(1), "S1", "pear", 3, 3), (day(1), "S1", "mystery", 5, 5))
