@@ -17,6 +17,8 @@ from typing import Any
 from uuid import uuid4
 
 import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.execute_in_process import core_execute_in_process
 from sqlalchemy.exc import SQLAlchemyError
 
 from retail_platform.contracts import FEEDS
@@ -217,19 +219,34 @@ def _run(
     run_id = str(uuid4())
     instance.add_event_listener(run_id, lambda entry: _follow(entry, progress))
     started = monotonic()
-    result = job.execute_in_process(
-        # The command line shows steps of its own; Dagster's log lines stay in its event log.
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        instance=instance,
-        asset_selection=list(keys),
-        tags={**tags, **process_tag()},
-        run_id=run_id,
-        raise_on_error=False,
-    )
+    result = _execute(job, instance, keys, {**tags, **process_tag()}, run_id)
     if not result.success:
         raise RunFailed(_why(result))
     made = (event.asset_key for event in result.get_asset_materialization_events())
     return Step(name, tuple(dict.fromkeys(key.to_user_string() for key in made if key)), monotonic() - started)
+
+
+def _execute(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    keys: Sequence[dg.AssetKey],
+    tags: Mapping[str, str],
+    run_id: str,
+) -> dg.ExecuteInProcessResult:
+    """As `job.execute_in_process`, which keeps the values of all assets until the end of the run: a panel of many
+    series and its history for nothing.
+    """
+    return core_execute_in_process(
+        # The command line shows steps of its own; Dagster's log lines stay in its event log.
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        job=InMemoryJob(job_def=job.as_ephemeral_job({}, {}, asset_selection=list(keys))),
+        instance=instance,
+        output_capturing_enabled=False,
+        raise_on_error=False,
+        run_tags={**job.run_tags, **tags},
+        run_id=run_id,
+        asset_selection=frozenset(keys),
+    )
 
 
 def _follow(entry: dg.EventLogEntry, progress: Progress) -> None:
