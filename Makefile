@@ -8,6 +8,10 @@ READY := $(VENV)/.ready
 # More than two cores can serve: some tests wait for a browser or a server most of the time.
 TEST_WORKERS ?= 3
 
+# Container images often forbid byte code to stay small; each of the hundreds of processes of a run would then compile
+# all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test faults ui lint lock clean
 
 demo: $(READY)
