@@ -134,8 +134,7 @@ def own_forecast(
     settings = ForecastSettings.model_validate({name: _value(text) for name, text in changes.items()})
     fitted = MODELS[model](panel, history, origin, settings, lambda line: print(f"  {line}", flush=True))
     forecast = fitted.predict_mean(panel, history, origin).join(nodes_of_series(panel), on=SERIES, how="left")
-    totals = totals_of((model,), panel, origin, settings)
-    aligned = totals.align(forecast, panel, origin) if totals else forecast
+    aligned = totals_of((model,), panel, origin, settings).align(forecast, panel, origin)
     return aligned.select(*SERIES, "date", "mean")
 
 

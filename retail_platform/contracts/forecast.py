@@ -232,10 +232,6 @@ class NodeForecast(_Expected, _Node):
 
     forecast_origin: pl.Date = column("Last day whose sales the forecast knows")
     shard: pl.String = column("Group of stores")
-    level: pl.String = column(
-        "Level of the hierarchy: total, region, store, department, 'store x category' and the like"
-    )
-    node: pl.String = column("Node of the level: the values that name it, such as 'CA_1 / FOODS_3'")
     model_version: pl.String = column("Version behind the forecast")
     issued_at: pl.Datetime("us") = column("When it was issued (UTC)")  # type: ignore[valid-type]
 

@@ -98,9 +98,14 @@ def build_demand_panel(
 
 def selection_rule(settings: ForecastSettings) -> str:
     """Which series are forecast, in words."""
-    sold = f"a series is forecast if it sold on at least {settings.minimum_selling_days} of its last 182 days"
-    # One day asks whether the item is on sale, more ask for volume.
-    return sold + (", or has a price announced for days to come" if settings.minimum_selling_days == 1 else "")
+    days = f"{settings.minimum_selling_days} of its last {SELECTION_WINDOW_DAYS} days"
+    announced = "" if _volume_is_asked_for(settings) else ", or has a price announced for days to come"
+    return f"a series is forecast if it sold on at least {days}{announced}"
+
+
+def _volume_is_asked_for(settings: ForecastSettings) -> bool:
+    """One selling day asks only whether the item is on sale."""
+    return settings.minimum_selling_days > 1
 
 
 def _items_sold(sales: Frame) -> pl.DataFrame:
@@ -185,8 +190,7 @@ def _judge(
     sold = pl.col("quantity") > 0
     recent = pl.col("date") > last_date - timedelta(days=SELECTION_WINDOW_DAYS)
     few = pl.col("selling_days") < settings.minimum_selling_days
-    if settings.minimum_selling_days == 1:
-        # One day asks whether the item is on sale, more ask for volume.
+    if not _volume_is_asked_for(settings):
         few &= pl.col("priced_ahead").is_null()
     closed = pl.col("closed_on") <= last_date
     return (

@@ -36,6 +36,7 @@ _READ = (
     "consumer_prices",
     "unemployment",
 )
+"""Columns of the demand panel from which a history is made; of a large panel the others are not copied."""
 _OBSERVED = pl.col("observed")
 
 
@@ -43,8 +44,8 @@ def build_history(demand: pl.DataFrame) -> pl.DataFrame:
     """Compute features.demand_history from a frame of features.demand: one row per series and day up to the last one
     whose sales are known.
 
-    Days on which the item was out of stock or not listed, and days whose sales have not arrived from
-    the store, are missing from every statistic of units. A row depends on no day after its as-of date.
+    Days on which the item was out of stock or not listed, and days whose sales have not arrived from the store, are
+    missing from every statistic of units. A row depends on no day after its as-of date.
     """
     last_known = demand.select(pl.col("date").filter(pl.col("units").is_not_null()).max()).item()
     known = demand.lazy().filter(pl.col("date") <= pl.lit(last_known, pl.Date)).select(_READ).collect()

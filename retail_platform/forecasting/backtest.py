@@ -225,20 +225,18 @@ def _of_model(past: pl.DataFrame | None, forecast: pl.DataFrame) -> pl.DataFrame
     return None if past is None else past.filter(pl.col("model") == forecast["model"][0])
 
 
-def _aligned(forecast: pl.DataFrame, totals: StoreTotals | None, demand: pl.DataFrame, cutoff: date) -> pl.DataFrame:
+def _aligned(forecast: pl.DataFrame, totals: StoreTotals, demand: pl.DataFrame, cutoff: date) -> pl.DataFrame:
     """The forecast of one model aligned to the totals, and the mean as it was as uncorrected_mean."""
     forecast = forecast.with_columns(uncorrected_mean="mean")
-    if totals is not None and forecast["model"][0] in ALIGNED:
+    if forecast["model"][0] in ALIGNED:
         forecast = totals.align(forecast, demand, cutoff)
     return forecast.drop("department", "category")
 
 
-def totals_of(
-    models: Collection[str], demand: pl.DataFrame, cutoff: date, settings: ForecastSettings
-) -> StoreTotals | None:
-    """The totals up to the cutoff, where any of the models is aligned to them and the settings want it."""
+def totals_of(models: Collection[str], demand: pl.DataFrame, cutoff: date, settings: ForecastSettings) -> StoreTotals:
+    """The totals up to the cutoff; none where no model is aligned to them, or the settings want none."""
     if not settings.totals_share or not set(models) & set(ALIGNED):
-        return None
+        return StoreTotals.none(settings)
     return StoreTotals.fit(demand, cutoff, settings)
 
 

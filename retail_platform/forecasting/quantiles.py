@@ -8,9 +8,8 @@ Method for series: past forecasts are cut into classes by the dispersion of the 
 was at the origin) and, within a class, sorted by their predicted mean and cut into bins of about equal count; in each
 bin the empirical quantiles of what was sold are taken. Between the bins' centres they are interpolated, above the
 highest they grow in proportion, and below the lowest they stay as they are there, or shrink in proportion where that
-one is a unit or more. Quantiles rise with the mean by
-construction. Without enough past errors the spread is that of a negative binomial whose variance is m + m^2 / 2 for a
-mean m.
+one is a unit or more. Quantiles rise with the mean by construction. Without enough past errors the spread is that of a
+negative binomial whose variance is m + m^2 / 2 for a mean m.
 
 Method for nodes: the same where a level has many of them. Where it has few, the quantiles lie so many standard
 deviations of past relative errors from the mean as those of Student's distribution with 5 degrees of freedom; the
@@ -49,6 +48,8 @@ LARGEST_QUANTILE = 1e12
 
 _SMALLEST_MEAN = 1e-6
 _SMALLEST_RATE = 0.05
+_SMALLEST_VARIANCE = 1e-6
+_ROUNDS = 10
 _LEVELS = np.array(list(QUANTILES.values()))
 # Quantiles of Student's distribution with 5 degrees of freedom above its median, scaled to a standard deviation of 1.
 _STUDENT_ABOVE = {0.5: 0.0, 0.75: 0.5629, 0.835: 0.8355, 0.9: 1.1432, 0.95: 1.5608, 0.975: 1.9912, 0.995: 3.1233}
@@ -201,10 +202,6 @@ class Deviation:
         """Standard deviation of the relative errors at each of the means."""
         deviation: Floats = np.sqrt(self.constant + self.falling / np.maximum(mean, _SMALLEST_MEAN))
         return deviation
-
-
-_ROUNDS = 10
-_SMALLEST_VARIANCE = 1e-6
 
 
 @dataclass(frozen=True)

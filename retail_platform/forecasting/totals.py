@@ -117,6 +117,11 @@ class StoreTotals:
     share: float
 
     @classmethod
+    def none(cls, settings: ForecastSettings) -> "StoreTotals":
+        """No totals: every forecast stays as it is."""
+        return cls({}, (), frozenset(), False, False, settings.horizon_days, settings.totals_share)
+
+    @classmethod
     def fit(cls, demand: pl.DataFrame, cutoff: date, settings: ForecastSettings) -> "StoreTotals":
         """Learn from features.demand up to the cutoff, from the last five years at most. Nodes without a sale are left
         out; a panel without any gives a model that leaves every forecast as it is.
@@ -124,7 +129,7 @@ class StoreTotals:
         since = cutoff - timedelta(days=LEARNING_DAYS - 1)
         known = demand.filter(pl.col("date").is_between(since, cutoff))
         if known.is_empty():
-            return cls({}, (), frozenset(), False, False, settings.horizon_days, settings.totals_share)
+            return cls.none(settings)
         by_department = _categories_are_series(known)
         totals = _Totals.of(known, by_department=by_department)
         days = totals.units.shape[1]
@@ -211,6 +216,8 @@ class StoreTotals:
         moves towards its forecast on each day by the share, as far as the largest correction allows. Nodes of a single
         series, and those that were not learned, stay as they are.
         """
+        if not self.effects:
+            return forecast
         keys = [*NODE, "date"]
         numbered = forecast.with_columns(node=_node(by_department=self.by_department))
         factors = (

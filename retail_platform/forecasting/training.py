@@ -30,7 +30,7 @@ class TrainedModel:
     """
 
     mean_model: MeanModel
-    totals: StoreTotals | None
+    totals: StoreTotals
     calibrator: QuantileCalibrator
     nodes: NodeSpread
     trained_until: date
@@ -44,7 +44,7 @@ class TrainedModel:
         """The model as text by file name; equal models give equal files."""
         return {
             **self.mean_model.to_files(),
-            "totals.json": self.totals.to_json() if self.totals else "null",
+            "totals.json": self.totals.to_json(),
             "calibrator.json": self.calibrator.to_json(),
             "nodes.json": self.nodes.to_json(),
             "trained_until.txt": self.trained_until.isoformat() + "\n",
@@ -55,7 +55,7 @@ class TrainedModel:
         """The model that `files` wrote. Raises `KeyError` with the name of a missing file."""
         return cls(
             model_from_files(files),
-            StoreTotals.from_json(files["totals.json"]) if files["totals.json"] != "null" else None,
+            StoreTotals.from_json(files["totals.json"]),
             QuantileCalibrator.from_json(files["calibrator.json"]),
             NodeSpread.from_json(files["nodes.json"]),
             date.fromisoformat(files["trained_until.txt"].strip()),
@@ -109,7 +109,7 @@ def make_forecast(model: TrainedModel, demand: pl.DataFrame, history: pl.DataFra
         .join(nodes_of_series(demand), on=SERIES, how="left", maintain_order="left")
         .join(dispersions(history, origin), on=SERIES, how="left", maintain_order="left")
     )
-    aligned = model.totals.align(mean, demand, origin) if model.totals else mean
+    aligned = model.totals.align(mean, demand, origin)
     return model.calibrator.apply(aligned).drop("listed", "department", "category", "dispersion")
 
 

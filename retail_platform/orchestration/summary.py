@@ -53,10 +53,7 @@ def summary(lakehouse: Lakehouse) -> list[tuple[str, str]]:
         ("rejected, kept with their reasons", f"{account['rejected']:,}"),
         ("duplicates", f"{account['duplicate']:,}"),
         ("series forecast", f"{latest['series']:,} (store x {rule.item_level})"),
-        (
-            "series left out",
-            f"{candidates - latest['series']:,} ({_rule_in_words(rule.minimum_selling_days)})",
-        ),
+        ("series left out", f"{candidates - latest['series']:,} (by the rule among the notes, or by the settings)"),
         ("forecast origin", str(latest["origin"])),
         ("model published", f"{latest['model']} {latest['model_version']}"),
         *_accuracy(lakehouse),
@@ -161,7 +158,3 @@ def _notes(lakehouse: Lakehouse) -> list[str]:
 
 def _simulated(simulated: object) -> str:
     return "; the stock is simulated" if simulated else ""
-
-
-def _rule_in_words(minimum_selling_days: int) -> str:
-    return f"sold on fewer than {minimum_selling_days} of the last 182 days, or excluded by the settings"

@@ -4,11 +4,14 @@ from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Any
 
+import duckdb
 import pandera.polars as pa
 import polars as pl
 
 from retail_platform.contracts.table import Table, column
-from retail_platform.lakehouse import Provenance
+from retail_platform.lakehouse import Lakehouse, Provenance
+from retail_platform.lakehouse.connection import in_memory
+from retail_platform.settings import Settings
 
 BY = Provenance(asset="shop/sales", run_id="run-1")
 MONDAY, TUESDAY = date(2017, 3, 6), date(2017, 3, 7)
@@ -30,3 +33,14 @@ def sales(day: date, *units: int) -> pl.DataFrame:
     """One row per figure in `units`, in stores S0, S1, ..."""
     rows = [{"day": day, "store": f"S{number}", "units": figure} for number, figure in enumerate(units)]
     return pl.DataFrame(rows, schema=SALES.polars_schema)
+
+
+def counting_lake(settings: Settings) -> tuple[Lakehouse, list[duckdb.DuckDBPyConnection]]:
+    """A lake, and every connection that it opens."""
+    opened: list[duckdb.DuckDBPyConnection] = []
+
+    def connect() -> duckdb.DuckDBPyConnection:
+        opened.append(in_memory())
+        return opened[-1]
+
+    return Lakehouse(settings, connect), opened

@@ -2,22 +2,13 @@
 
 import shutil
 
-import duckdb
-
 from retail_platform.lakehouse import Append, Lakehouse, ReplaceSlices, ReplaceTable
-from retail_platform.lakehouse.connection import in_memory
-from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, TUESDAY, sales
+from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, TUESDAY, counting_lake, sales
 
 
 def test_commits_after_one_another_open_the_lake_once(lake: Lakehouse) -> None:
     lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
-    opened: list[duckdb.DuckDBPyConnection] = []
-
-    def connect() -> duckdb.DuckDBPyConnection:
-        opened.append(in_memory())
-        return opened[-1]
-
-    counting = Lakehouse(lake.settings, connect)
+    counting, opened = counting_lake(lake.settings)
     for units in (1, 2, 3):
         counting.commit([ReplaceTable(SALES, sales(MONDAY, units))], BY)
     assert len(opened) == 1

@@ -8,7 +8,6 @@ from contextlib import closing
 from datetime import UTC, timedelta, timezone
 from pathlib import Path
 
-import duckdb
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -16,11 +15,11 @@ from polars.testing import assert_frame_equal
 from retail_platform.lakehouse import Append, LakeError, Lakehouse, Query, ReplaceTable
 from retail_platform.lakehouse.backup import back_up
 from retail_platform.lakehouse.catalog_copy import save_catalog
-from retail_platform.lakehouse.connection import NoLakeError, in_memory
+from retail_platform.lakehouse.connection import NoLakeError
 from retail_platform.lakehouse.fsck import fsck
 from retail_platform.lakehouse.maintenance import maintain
 from retail_platform.settings import Settings
-from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, STOCK, TUESDAY, make_table, sales
+from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, STOCK, TUESDAY, counting_lake, make_table, sales
 
 
 def test_a_snapshot_stays_readable_after_later_writes(lake: Lakehouse) -> None:
@@ -144,13 +143,7 @@ def test_large_results_spill_into_the_home_folder_and_nowhere_else(settings: Set
 
 
 def test_reads_share_one_connection_and_still_see_what_others_commit(lake: Lakehouse) -> None:
-    opened: list[duckdb.DuckDBPyConnection] = []
-
-    def counting() -> duckdb.DuckDBPyConnection:
-        opened.append(in_memory())
-        return opened[-1]
-
-    reading = Lakehouse(lake.settings, counting)
+    reading, opened = counting_lake(lake.settings)
     for units in (1, 2, 3):
         lake.commit([ReplaceTable(SALES, sales(MONDAY, units))], BY)
         assert reading.read("shop.sales")["units"].to_list() == [units]
