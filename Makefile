@@ -38,7 +38,6 @@ $(READY): requirements.lock pyproject.toml setup.cfg
 
 # The one command that renews the lock: exact versions and hashes for every supported Python, no address.
 lock: $(READY)
-	$(BIN)/python -m pip install --quiet "uv>=0.9"
 	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --upgrade \
 		--no-emit-index-url --no-annotate --no-header --quiet pyproject.toml --output-file requirements.lock
 

@@ -127,15 +127,12 @@ def m5_panel(m5: Path, stores: tuple[str, ...] = ()) -> pl.DataFrame:
 def own_forecast(
     panel: pl.DataFrame, history: pl.DataFrame, model: str, origin: date, changes: dict[str, str]
 ) -> pl.DataFrame:
-    from retail_platform.forecasting.backtest import nodes_of_series, totals_of
-    from retail_platform.forecasting.models import MODELS
+    from retail_platform.forecasting.expected import expected_units
     from retail_platform.settings import ForecastSettings
 
     settings = ForecastSettings.model_validate({name: _value(text) for name, text in changes.items()})
-    fitted = MODELS[model](panel, history, origin, settings, lambda line: print(f"  {line}", flush=True))
-    forecast = fitted.predict_mean(panel, history, origin).join(nodes_of_series(panel), on=SERIES, how="left")
-    aligned = totals_of((model,), panel, origin, settings).align(forecast, panel, origin)
-    return aligned.select(*SERIES, "date", "mean")
+    expected = expected_units(model, panel, history, origin, settings, lambda line: print(f"  {line}", flush=True))
+    return expected.select(*SERIES, "date", "mean")
 
 
 def _value(text: str) -> Any:

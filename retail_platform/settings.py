@@ -225,6 +225,11 @@ class ForecastSettings(_Settings):
     )
     training_days: int = Field(default=730, ge=56, description="Longest training window")
     cutoffs: int = Field(default=5, ge=3, description="Rolling origins of the backtest")
+    models: tuple[Literal["lightgbm", "seasonal_naive", "moving_average", "auto_ets", "theta"], ...] = Field(
+        default=("lightgbm", "seasonal_naive", "moving_average"),
+        description="Models that the backtest compares; auto_ets and theta need the extra statistics, and minutes for "
+        "thousands of series",
+    )
     shards: int = Field(default=1, ge=1, description="Groups of stores that are computed apart")
     training_rows: int = Field(
         default=400_000, ge=1_000, description="Rows that one mean model learns from; of more a random sample is taken"
@@ -232,8 +237,8 @@ class ForecastSettings(_Settings):
     half_life_days: int = Field(
         default=730, ge=1, description="A day this much older counts half as much in the training"
     )
-    objective: Literal["tweedie", "poisson", "l2", "log_l1"] = Field(
-        default="tweedie", description="What the mean model minimises"
+    objective: Literal["auto", "tweedie", "poisson", "l2", "log_l1"] = Field(
+        default="auto", description="What the mean model minimises; auto tries them all before each backtest"
     )
     trees: int = Field(default=300, ge=1)
     leaves: int = Field(default=63, ge=2)
@@ -254,6 +259,14 @@ class ForecastSettings(_Settings):
         if not blocks or list(blocks) != sorted(set(blocks)) or blocks[0] < 1:
             raise ValueError("horizon_blocks must be ascending positive days, such as [7, 14, 28]")
         return blocks
+
+    @field_validator("models")
+    @classmethod
+    def _with_the_judged_and_the_judge(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        missing = [name for name in ("lightgbm", "seasonal_naive") if name not in models]
+        if missing:
+            raise ValueError(f"forecast.models lacks {', '.join(missing)}: what is published must beat seasonal naive")
+        return models
 
 
 class ChampionSettings(_Settings):

@@ -19,7 +19,14 @@ from retail_platform.settings import ForecastSettings, LakeSettings, Settings
 from retail_platform_tests.panels import seasonal_panel
 
 STRONG = ForecastSettings(
-    horizon_days=7, horizon_blocks=(7,), cutoffs=3, trees=25, leaves=7, learning_rate=0.2, threads=1
+    horizon_days=7,
+    horizon_blocks=(7,),
+    cutoffs=3,
+    objective="tweedie",
+    trees=25,
+    leaves=7,
+    learning_rate=0.2,
+    threads=1,
 )
 WEAK = STRONG.model_copy(update={"trees": 25, "leaves": 2, "totals_share": 0.0})
 PANEL = seasonal_panel(series=10, days=130, ahead=7)

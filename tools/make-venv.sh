@@ -29,9 +29,19 @@ if [ ! -x "$venv/bin/python" ]; then
     echo "creating $venv"
     "$python" -m venv "$venv"
 fi
-echo "installing the locked packages into $venv (a minute or two)"
-# Without --no-compile pip would spend a minute on byte code that is mostly never run.
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation --editable .
+echo "installing the locked packages into $venv"
+pip() {
+    # Without --no-compile pip would spend a minute on byte code that is mostly never run.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps "$@"
+}
+# uv needs seconds where pip needs a minute. It does not read pip's settings, such as a mirror: where it fails, pip is
+# the way.
+sed -n '/^uv==/,/[^\\]$/p' requirements.lock >"$venv/uv.lock"
+pip --require-hashes -r "$venv/uv.lock"
+if ! "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --require-hashes -r requirements.lock; then
+    echo "uv could not install them; pip does (a minute or two)"
+    pip --require-hashes -r requirements.lock
+fi
+pip --no-build-isolation --editable .
 "$venv/bin/python" -c 'import lightgbm' 2>/dev/null || need libgomp1
 "$venv/bin/python" -c 'import lightgbm'

@@ -16,11 +16,12 @@ from retail_platform.contracts.forecast import QUANTILES
 from retail_platform.features.classes import demand_classes
 from retail_platform.features.dense import SERIES
 from retail_platform.features.history import observed_units
+from retail_platform.forecasting.expected import expected_units, nodes_of_series
 from retail_platform.forecasting.hierarchy import Hierarchy, node_scales
 from retail_platform.forecasting.metrics import HIERARCHICAL_METRICS, all_metrics, series_scales
 from retail_platform.forecasting.models import MODELS, Progress, silent
+from retail_platform.forecasting.objective import LEARNER, try_objectives, with_chosen_objective
 from retail_platform.forecasting.quantiles import NodeSpread, QuantileCalibrator, dispersions
-from retail_platform.forecasting.totals import StoreTotals
 from retail_platform.forecasting.training_set import HorizonBlock, horizon_blocks, name_of_block
 from retail_platform.settings import ForecastSettings
 
@@ -28,8 +29,6 @@ SHORTEST_TRAINING_DAYS = 28
 """Days of targets that the earliest training needs, besides the horizon's length before them for their history."""
 SAME_SEASON_DAYS = 364
 """The same weekday of the same season, a year before."""
-ALIGNED = ("lightgbm",)
-"""Models that learn, and whose forecasts are aligned to the totals; the simple rules stay what they are called."""
 
 
 class NotEnoughHistory(Exception):
@@ -47,9 +46,9 @@ class Fold:
 @dataclass(frozen=True)
 class Backtest:
     """`forecasts`: the scored folds with quantiles, as model.backtest_forecasts without its run facts. `metrics`: long
-    form (model, cutoff, segment, metric, value). `errors`: model, cutoff, store_id, item_id, horizon, mean,
-    uncorrected_mean, dispersion and units of all folds, the unscored one included: what the quantiles of later folds
-    are learned from.
+    form (model, cutoff, segment, metric, value), the trials of objectives among them. `errors`: model, cutoff,
+    store_id, item_id, horizon, mean, uncorrected_mean, dispersion and units of all folds, the unscored one included:
+    what the quantiles of later folds are learned from.
     """
 
     folds: tuple[Fold, ...]
@@ -95,9 +94,11 @@ def run_backtest(
     settings: ForecastSettings,
     progress: Progress = silent,
     *,
-    models: Collection[str] = tuple(MODELS),
+    models: Collection[str] | None = None,
 ) -> Backtest:
-    """Forecast from every fold's cutoff with every model of `models`, trained anew on what was known then.
+    """Forecast from every fold's cutoff with every model of `models`, or else of the settings, trained anew on what was
+    known then. Where the settings leave the objective open, it is chosen by trials that end before the first scored
+    fold's window begins.
 
     The quantiles of a fold are learned from the errors of the folds before it, whose targets all lie at or before its
     cutoff. `units` is null, and the day not scored, where the item was out of stock or not listed.
@@ -106,24 +107,30 @@ def run_backtest(
     truth = demand.select(*SERIES, "date", units=observed_units().cast(pl.Float64))
     hierarchy = Hierarchy.of(demand)
     folds = plan_folds(demand, settings)
+    models = settings.models if models is None else models
+    metrics: list[pl.DataFrame] = []
+    if settings.objective == "auto" and LEARNER in models and not folds[0].scored:
+        metrics.append(try_objectives(demand, history, folds[0].cutoff, settings, progress))
+        settings = with_chosen_objective(settings, metrics[0])
+        progress(f"objective: {settings.objective}")
     errors: list[pl.DataFrame] = []
     forecasts: list[pl.DataFrame] = []
-    metrics: list[pl.DataFrame] = []
     for number, fold in enumerate(folds, start=1):
         progress(f"fold {number} of {len(folds)}: forecasting {settings.horizon_days} days after {fold.cutoff}")
         past = pl.concat(errors) if errors else None
-        mean = (
-            _means(demand, history, fold.cutoff, settings, progress, models)
-            .join(truth, on=[*SERIES, "date"], how="left")
-            .join(dispersions(history, fold.cutoff), on=SERIES, how="left")
-            .join(nodes_of_series(demand), on=SERIES, how="left")
+        means = pl.concat(
+            expected_units(name, demand, history, fold.cutoff, settings, progress).with_columns(
+                model=pl.lit(name), cutoff=pl.lit(fold.cutoff)
+            )
+            for name in MODELS
+            if name in models
         )
-        parts = mean.partition_by("model", maintain_order=True)
-        totals = totals_of(tuple(models), demand, fold.cutoff, settings)
-        aligned = pl.concat(_aligned(part, totals, demand, fold.cutoff) for part in parts)
-        errors.append(aligned.drop("listed"))
+        means = means.join(truth, on=[*SERIES, "date"], how="left").join(
+            dispersions(history, fold.cutoff), on=SERIES, how="left"
+        )
+        errors.append(means.drop("listed"))
         if fold.scored:
-            by_model = aligned.partition_by("model", maintain_order=True)
+            by_model = means.partition_by("model", maintain_order=True)
             spreads = {str(part["model"][0]): _spreads(part, past, hierarchy, blocks) for part in by_model}
             forecast = pl.concat(spreads[str(part["model"][0])][0].apply(part).drop("listed") for part in by_model)
             nodes = {name: spread for name, (_, spread) in spreads.items()}
@@ -203,46 +210,8 @@ def backtest_tables(
     )
 
 
-def _means(
-    demand: pl.DataFrame,
-    history: pl.DataFrame,
-    cutoff: date,
-    settings: ForecastSettings,
-    progress: Progress,
-    models: Collection[str],
-) -> pl.DataFrame:
-    """Mean forecasts of these models from one cutoff."""
-    return pl.concat(
-        fit(demand, history, cutoff, settings, progress)
-        .predict_mean(demand, history, cutoff)
-        .with_columns(model=pl.lit(name), cutoff=pl.lit(cutoff))
-        for name, fit in MODELS.items()
-        if name in models
-    )
-
-
 def _of_model(past: pl.DataFrame | None, forecast: pl.DataFrame) -> pl.DataFrame | None:
     return None if past is None else past.filter(pl.col("model") == forecast["model"][0])
-
-
-def _aligned(forecast: pl.DataFrame, totals: StoreTotals, demand: pl.DataFrame, cutoff: date) -> pl.DataFrame:
-    """The forecast of one model aligned to the totals, and the mean as it was as uncorrected_mean."""
-    forecast = forecast.with_columns(uncorrected_mean="mean")
-    if forecast["model"][0] in ALIGNED:
-        forecast = totals.align(forecast, demand, cutoff)
-    return forecast.drop("department", "category")
-
-
-def totals_of(models: Collection[str], demand: pl.DataFrame, cutoff: date, settings: ForecastSettings) -> StoreTotals:
-    """The totals up to the cutoff; none where no model is aligned to them, or the settings want none."""
-    if not settings.totals_share or not set(models) & set(ALIGNED):
-        return StoreTotals.none(settings)
-    return StoreTotals.fit(demand, cutoff, settings)
-
-
-def nodes_of_series(demand: pl.DataFrame) -> pl.DataFrame:
-    """store_id, item_id, department and category of every series."""
-    return demand.select(*SERIES, "department", "category").unique(SERIES, keep="last", maintain_order=True)
 
 
 def _spreads(

@@ -1,7 +1,8 @@
 """Models of expected demand: what each learns up to a cutoff and what it expects after an origin.
 
-Here: the mean of each series and day, by LightGBM and by the two simple rules that it has to beat. Not here: the
-spread around the mean (`forecasting/quantiles.py`) and which model is published (`forecasting/training.py`).
+Here: the mean of each series and day, by LightGBM, by the two simple rules that it has to beat, and by statistical
+methods to compare it with. Not here: those methods themselves (`forecasting/statistical.py`), the spread around the
+mean (`forecasting/quantiles.py`) and which model is published (`forecasting/training.py`).
 Models turn into text files and back; reading and writing them is the caller's.
 """
 
@@ -19,6 +20,13 @@ import polars as pl
 from retail_platform.contracts.forecast import NAIVE
 from retail_platform.features.dense import SERIES
 from retail_platform.features.history import observed_units
+from retail_platform.forecasting.statistical import (
+    LONGEST_DAYS,
+    SHORTEST_DAYS,
+    STATISTICAL,
+    forecast_series,
+    require_statsforecast,
+)
 from retail_platform.forecasting.training_set import (
     CATEGORIES,
     FEATURES,
@@ -108,8 +116,11 @@ def _median_as_mean(departure: Doubles, level: Doubles) -> Doubles:
     return mean
 
 
+DEFAULT_OBJECTIVE = "tweedie"
+"""What is minimised where the settings leave it open and nothing has been tried."""
+
 OBJECTIVES: dict[str, Objective] = {
-    "tweedie": Objective(
+    DEFAULT_OBJECTIVE: Objective(
         lambda settings: {"objective": "tweedie", "tweedie_variance_power": settings.tweedie_variance_power},
         _same,
         np.log,
@@ -170,6 +181,59 @@ class MovingAverage:
 
     def to_files(self) -> dict[str, str]:
         return {"model.json": json.dumps({"model": self.name, "horizon_days": self.horizon_days})}
+
+
+@dataclass(frozen=True)
+class Statistical:
+    """Every series goes on by its own level, trend and week, as AutoETS or Theta find them in its last year."""
+
+    name: str
+    horizon_days: int
+    processes: int
+
+    def predict_mean(self, demand: pl.DataFrame, history: pl.DataFrame, origin: date) -> pl.DataFrame:
+        """See `MeanModel`. A day that tells nothing of demand takes the last known day of its weekday, or else the
+        next. A series that is too short, or was never available on some weekday, gets the mean of its last 28 known
+        days, and without one 0.
+        """
+        same_weekday = [*SERIES, pl.col("date").dt.weekday()]
+        known = (
+            demand.filter(pl.col("date").is_between(origin - timedelta(days=LONGEST_DAYS - 1), origin))
+            .sort(*SERIES, "date")
+            .select(
+                "date",
+                pl.struct(SERIES).rank("dense").alias("series"),
+                *SERIES,
+                units=observed_units().cast(pl.Float64).forward_fill().backward_fill().over(same_weekday),
+            )
+            .filter((pl.len() >= SHORTEST_DAYS).over("series") & pl.col("units").is_not_null().all().over("series"))
+        )
+        targets = _days_ahead(demand, origin, self.horizon_days).join(
+            _recent_mean(history, origin), on=SERIES, how="left"
+        )
+        if known.is_empty():
+            return _forecast(targets.with_columns(mean="mean_28"), origin)
+        fitted = forecast_series(self.name, known.select("series", "date", "units"), self.horizon_days, self.processes)
+        names = known.select("series", *SERIES).unique("series")
+        of_series = fitted.join(names, on="series").select(*SERIES, "date", value=pl.col("value").fill_nan(None))
+        both = targets.join(of_series.lazy(), on=[*SERIES, "date"], how="left")
+        return _forecast(both.with_columns(mean=pl.coalesce("value", "mean_28")), origin)
+
+    def to_files(self) -> dict[str, str]:
+        facts = {"model": self.name, "horizon_days": self.horizon_days, "processes": self.processes}
+        return {"model.json": json.dumps(facts)}
+
+
+def fit_statistical(name: str) -> Fit:
+    """The fit of a statistical method, which has nothing to learn beyond what it reads when it predicts. Raises
+    `MissingExtra` when called where its library is not installed.
+    """
+
+    def fit(_: pl.DataFrame, __: pl.DataFrame, ___: date, settings: ForecastSettings, ____: Progress) -> Statistical:
+        require_statsforecast(name)
+        return Statistical(name, settings.horizon_days, settings.threads)
+
+    return fit
 
 
 @dataclass(frozen=True)
@@ -264,13 +328,14 @@ def fit_lightgbm(
     workers = min(settings.threads, len(blocks))
     with ThreadPoolExecutor(workers) as pool:
         boosters = tuple(pool.map(boost, blocks))
-    return LightGbm(tuple(blocks), boosters, categories, FEATURES, settings.objective, settings.threads)
+    return LightGbm(tuple(blocks), boosters, categories, FEATURES, _objective_of(settings), settings.threads)
 
 
 MODELS: dict[str, Fit] = {
     "lightgbm": fit_lightgbm,
     NAIVE: lambda _demand, _history, _cutoff, settings, _progress: SeasonalNaive(settings.horizon_days),
     "moving_average": lambda _demand, _history, _cutoff, settings, _progress: MovingAverage(settings.horizon_days),
+    **{name: fit_statistical(name) for name in STATISTICAL},
 }
 """How each kind of model is trained, by its name. The simple rules have nothing to learn: they read the panel and the
 history when they predict."""
@@ -286,6 +351,8 @@ def model_from_files(files: Mapping[str, str]) -> MeanModel:
             return SeasonalNaive(facts["horizon_days"])
         case "moving_average":
             return MovingAverage(facts["horizon_days"])
+        case name if name in STATISTICAL:
+            return Statistical(name, facts["horizon_days"], facts["processes"])
         case "lightgbm":
             _same_features(facts["features"])
             blocks = tuple(HorizonBlock(first, last) for first, last in facts["blocks"])
@@ -312,6 +379,10 @@ def _same_features(features: Sequence[str]) -> None:
         )
 
 
+def _objective_of(settings: ForecastSettings) -> str:
+    return DEFAULT_OBJECTIVE if settings.objective == "auto" else settings.objective
+
+
 def _booster_file(block: HorizonBlock) -> str:
     return f"horizon-{block.first:03}-{block.last:03}.txt"
 
@@ -326,7 +397,7 @@ def _boost(
 ) -> str:
     import lightgbm
 
-    objective = OBJECTIVES[settings.objective]
+    objective = OBJECTIVES[_objective_of(settings)]
     parameters = {
         **objective.parameters(settings),
         "learning_rate": settings.learning_rate,

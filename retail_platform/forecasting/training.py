@@ -12,7 +12,8 @@ import polars as pl
 
 from retail_platform.contracts.forecast import NAIVE
 from retail_platform.features.dense import SERIES
-from retail_platform.forecasting.backtest import node_errors, node_forecasts, nodes_of_series, totals_of
+from retail_platform.forecasting.backtest import node_errors, node_forecasts
+from retail_platform.forecasting.expected import align, totals_for
 from retail_platform.forecasting.hierarchy import Hierarchy
 from retail_platform.forecasting.models import MODELS, MeanModel, Progress, model_from_files, silent
 from retail_platform.forecasting.quantiles import NodeSpread, QuantileCalibrator, dispersions
@@ -91,7 +92,7 @@ def train(
     own, blocks = errors.filter(pl.col("model") == model), horizon_blocks(settings)
     return TrainedModel(
         MODELS[model](demand, history, last_day, settings, progress),
-        totals_of((model,), demand, last_day, settings),
+        totals_for(model, demand, last_day, settings),
         QuantileCalibrator.fit(own, blocks),
         NodeSpread.fit(node_errors(own, Hierarchy.of(demand)), blocks),
         last_day,
@@ -104,13 +105,10 @@ def make_forecast(model: TrainedModel, demand: pl.DataFrame, history: pl.DataFra
     Quantiles do not cross, and nothing is negative. Reads nothing that became known after `origin`; the run facts of
     forecast.demand are the caller's to add.
     """
-    mean = (
-        model.mean_model.predict_mean(demand, history, origin)
-        .join(nodes_of_series(demand), on=SERIES, how="left", maintain_order="left")
-        .join(dispersions(history, origin), on=SERIES, how="left", maintain_order="left")
+    aligned = align(model.mean_model.predict_mean(demand, history, origin), model.totals, demand, origin).join(
+        dispersions(history, origin), on=SERIES, how="left", maintain_order="left"
     )
-    aligned = model.totals.align(mean, demand, origin)
-    return model.calibrator.apply(aligned).drop("listed", "department", "category", "dispersion")
+    return model.calibrator.apply(aligned).drop("listed", "dispersion")
 
 
 def forecast_of_nodes(model: TrainedModel, demand: pl.DataFrame, forecast: pl.DataFrame) -> pl.DataFrame:

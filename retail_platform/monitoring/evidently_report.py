@@ -38,7 +38,6 @@ def drift_report(
         return {}, ""
     # Evidently reports its use over the network in some of its parts; none of that is wanted here.
     os.environ["DO_NOT_TRACK"] = "1"
-    _restore_what_evidently_imports()
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
     from evidently.presets import DataDriftPreset
@@ -80,14 +79,3 @@ def drift_report(
         if "column" in metric["config"]
     }
     return {name: found[shown[name]] for name in shown}, str(snapshot.get_html_str(as_iframe=False))
-
-
-def _restore_what_evidently_imports() -> None:
-    """Evidently 0.7.23 imports a helper that pandas 3.1 removed, for a test of column types that is not used here.
-    Without it `import evidently` fails.
-    """
-    import numpy as np
-    from pandas.core.dtypes import common  # type: ignore[import-untyped]
-
-    if not hasattr(common, "infer_dtype_from_object"):
-        common.infer_dtype_from_object = lambda dtype: np.dtype(dtype).type

@@ -30,6 +30,7 @@ def card_files(
     from retail_platform.forecasting.challenge import compare
     from retail_platform.forecasting.explanation import explain
     from retail_platform.forecasting.model_card import LIMITS, ModelCard, card_html, card_markdown, panel_facts
+    from retail_platform.forecasting.objective import without_trials
     from retail_platform.forecasting.training_set import FEATURES, horizon_blocks
 
     settings, errors = lakehouse.settings, evidence.forecasts
@@ -47,7 +48,7 @@ def card_files(
             ("Libraries", ", ".join(f"{n} {v}" for n, v in manifest["environment"]["libraries"].items())),
         ],
         verdict=gate.text,
-        metrics=evidence.metrics,
+        metrics=without_trials(evidence.metrics),
         against_naive=compare(own, naive, evidence.demand, horizon_blocks(settings.forecast), settings.champion),
         explanation=explain(
             model.mean_model, evidence.demand, evidence.history, model.trained_until, seed=settings.forecast.seed

@@ -40,7 +40,15 @@ LOCK = "champions"
 
 OF_THE_PANEL = ("item_level", "horizon_days")
 """Settings by which the panel's rows mean something else: a model forecasts only the panel that it was trained on."""
-NOT_OF_A_RECIPE = (*OF_THE_PANEL, "shards", "minimum_selling_days", "excluded_categories", "cutoffs", "threads")
+NOT_OF_A_RECIPE = (
+    *OF_THE_PANEL,
+    "shards",
+    "minimum_selling_days",
+    "excluded_categories",
+    "cutoffs",
+    "models",
+    "threads",
+)
 """Settings that say what is forecast, how it is judged and on how many cores; the others say how a model learns."""
 
 Row = dict[str, Any]

@@ -64,6 +64,7 @@ def manifest_of(
     demand: pl.DataFrame,
     settings: Settings,
     *,
+    parameters: ForecastSettings,
     version: str,
     shard: str,
     backtest_id: str,
@@ -71,12 +72,14 @@ def manifest_of(
     lake_snapshot: int,
     run_id: str,
 ) -> dict[str, Any]:
-    """Everything by which a version is judged, published and made again; `demand` is what it learned from."""
+    """Everything by which a version is judged, published and made again; `demand` is what it learned from, by
+    `parameters`: the settings with everything chosen that they leave open.
+    """
     return {
         "model_version": version,
         "model": model.name,
         "shard": shard,
-        "parameters": settings.forecast.model_dump(mode="json"),
+        "parameters": parameters.model_dump(mode="json"),
         "recipe": recipe_of(model.name, settings.forecast),
         "training_window": {"first_day": str(demand["date"].min()), "last_day": str(model.trained_until)},
         "series": demand.select("store_id", "item_id").n_unique(),

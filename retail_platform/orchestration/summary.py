@@ -65,10 +65,11 @@ def summary(lakehouse: Lakehouse) -> list[tuple[str, str]]:
 def forecast_report(lakehouse: Lakehouse) -> Path:
     """Write reports/forecast.html from what the lake holds, and return its place."""
     from retail_platform.forecasting.charts import backtest_chart, forecast_chart
+    from retail_platform.forecasting.objective import without_trials
     from retail_platform.forecasting.report import Picture, forecast_report_html
 
     origin = last_known_day(lakehouse)
-    metrics = _newest_metrics(lakehouse)
+    metrics = without_trials(_newest_metrics(lakehouse))
     panel = lakehouse.read("features.demand", where="date >= ?", parameters=[origin - timedelta(days=SHOWN_DAYS)])
     forecast = lakehouse.read("forecast.demand", where="forecast_origin = ?", parameters=[origin])
     pictures = [

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from retail_platform.forecasting.training import Gate
 
 _BACKTEST = ("model.backtest_forecasts", "model.backtest_metrics")
+ETS = "auto_ets"
 _PANEL = ("features.demand", "features.demand_history")
 
 
@@ -132,6 +133,7 @@ def train_version(lakehouse: Lakehouse, shard: str, *, run_id: str, progress: "P
     """Train on everything that the panel of a shard knows, keep the version, and decide whether it is in force; null
     where there is no backtest to judge it by.
     """
+    from retail_platform.forecasting.objective import with_chosen_objective
     from retail_platform.forecasting.training import beats_naive, train
     from retail_platform.lakehouse.model_store import save_model
 
@@ -142,11 +144,13 @@ def train_version(lakehouse: Lakehouse, shard: str, *, run_id: str, progress: "P
     demand, history = read_panel(lakehouse, shard, at=snapshot)
     version = _version_name(demand, shard, run_id)
     gate = beats_naive(metrics)
-    model = train(demand, history, errors, settings.forecast, progress=progress)
+    parameters = with_chosen_objective(settings.forecast, metrics)
+    model = train(demand, history, errors, parameters, progress=progress)
     manifest = manifest_of(
         model,
         demand,
         settings,
+        parameters=parameters,
         version=version,
         shard=shard,
         backtest_id=backtest_id,
@@ -240,7 +244,9 @@ def _decision_metadata(judgement: Judgement) -> dict[str, Any]:
 def _backtest_metadata(demand: pl.DataFrame, forecasts: pl.DataFrame, metrics: pl.DataFrame) -> dict[str, Any]:
     from retail_platform.forecasting.charts import backtest_chart, forecast_chart
     from retail_platform.forecasting.comparison import value_added
+    from retail_platform.forecasting.objective import trials, without_trials
 
+    tried, metrics = trials(metrics), without_trials(metrics)
     last = forecasts.select(pl.col("cutoff").max()).item()
     overall = metrics.filter(pl.col("segment") == "all").group_by("model", "metric").agg(pl.col("value").mean())
     table = overall.pivot("metric", index="model", values="value").sort("model")
@@ -249,6 +255,12 @@ def _backtest_metadata(demand: pl.DataFrame, forecasts: pl.DataFrame, metrics: p
         "cutoffs": [str(day) for day in metrics["cutoff"].unique().sort()],
         "accuracy": dg.MetadataValue.md(_markdown(table)),
         "value_added": dg.MetadataValue.md(_markdown(value_added(metrics))),
+        **(
+            {"value_added_over_auto_ets": dg.MetadataValue.md(_markdown(value_added(metrics, baseline=ETS)))}
+            if ETS in metrics["model"]
+            else {}
+        ),
+        **({"objectives_tried": dg.MetadataValue.md(_markdown(tried))} if tried.height else {}),
         "chart": png(backtest_chart(metrics), "WAPE of each model at each cutoff"),
         "forecast_against_actual": png(
             forecast_chart(demand, forecasts.filter((pl.col("model") == "lightgbm") & (pl.col("cutoff") == last))),

@@ -14,11 +14,10 @@ from retail_platform.forecasting.backtest import (
     plan_folds,
     run_backtest,
 )
-from retail_platform.forecasting.models import MODELS
 from retail_platform.settings import ForecastSettings
 from retail_platform_tests.panels import START, demand_panel, seasonal_panel
 
-SETTINGS = ForecastSettings(trees=10, leaves=7, learning_rate=0.2, threads=1)
+SETTINGS = ForecastSettings(trees=10, leaves=7, learning_rate=0.2, threads=1, objective="tweedie")
 PANEL = seasonal_panel(series=10, days=200)
 
 
@@ -70,7 +69,7 @@ def test_an_empty_panel_is_too_short() -> None:
 def test_the_shortest_panel_that_is_planned_can_be_run() -> None:
     panel = demand_panel({("S1", "A"): [1.0, 2.0] * 42, ("S1", "B"): [0.5, 0.0, 3.0] * 28})
     short = run_backtest(panel, build_history(panel), SETTINGS)
-    assert set(short.forecasts["model"]) == set(MODELS)
+    assert set(short.forecasts["model"]) == set(SETTINGS.models)
 
 
 def test_the_tables_keep_their_contracts(backtest: Backtest) -> None:
@@ -84,7 +83,7 @@ def test_the_tables_keep_their_contracts(backtest: Backtest) -> None:
     assert {"all", "horizon 1-7", "horizon 8-14", "horizon 15-21", "horizon 22-28"} <= segments
     assert {"department GROCERY", "class AX", "level total", "level item"} <= segments
     both = metrics.filter(pl.col("metric").is_in(["wrmsse", "wspl"]))
-    assert set(both.filter(pl.col("segment") == "all")["model"]) == set(MODELS)
+    assert set(both.filter(pl.col("segment") == "all")["model"]) == set(SETTINGS.models)
 
 
 def test_horizons_count_from_the_cutoff(backtest: Backtest) -> None:

@@ -14,7 +14,9 @@ from retail_platform.forecasting.training import TrainedModel, beats_naive, make
 from retail_platform.settings import ForecastSettings
 from retail_platform_tests.panels import START, seasonal_panel
 
-SETTINGS = ForecastSettings(trees=20, leaves=7, learning_rate=0.2, threads=1)
+SETTINGS = ForecastSettings(
+    trees=20, leaves=7, learning_rate=0.2, threads=1, objective="tweedie", models=tuple(MODELS), cutoffs=3
+)
 PANEL = seasonal_panel(series=10, days=200)
 HISTORY = build_history(PANEL)
 LAST = START + timedelta(days=199)
