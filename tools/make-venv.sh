@@ -37,8 +37,8 @@ pip() {
 # uv needs seconds where pip needs a minute. It does not read pip's settings, such as a mirror: where it fails, pip is
 # the way.
 sed -n '/^uv==/,/[^\\]$/p' requirements.lock >"$venv/uv.lock"
-pip --require-hashes -r "$venv/uv.lock"
-if ! "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --require-hashes -r requirements.lock; then
+if ! { pip --require-hashes -r "$venv/uv.lock" &&
+    "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --require-hashes -r requirements.lock; }; then
     echo "uv could not install them; pip does (a minute or two)"
     pip --require-hashes -r requirements.lock
 fi
