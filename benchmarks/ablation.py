@@ -24,15 +24,22 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "store, department, category": ("store_id", "department", "category"),
     "calendar": ("weekday", "day_of_month", "week_of_year", "month", "is_payday"),
     "events": ("event_name", "event_type", "next_event", "days_to_event", "days_since_event"),
-    "prices": ("price", "store_department_price"),
+    "prices": ("price", "price_", "store_department_price"),
     "daily lags": ("units_lag_",),
-    "rolling statistics": ("mean_", "std_", "median_", "upper_", "weighted_mean_", "level"),
+    "rolling statistics": ("level", "mean_", "std_", "median_", "upper_", "weighted_mean_"),
     "same weekday": ("weekday_mean_",),
-    "selling and stock": ("selling_share_", "zero_run", "days_since_first_sale", "available_share_"),
-    "neighbours": ("store_department_mean_", "department_item_mean_", "item_stores_mean_", "department_trend"),
+    "selling and stock": ("selling_share_", "zero_run", "days_since_first_sale", "available_share_28"),
+    "neighbours": (
+        "store_department_mean_",
+        "department_item_mean_28",
+        "item_stores_mean_28",
+        "department_trend",
+    ),
     "last year and seasons": ("last_year_", "year_before_", "own_season", "item_season", "department_season"),
 }
-"""Groups by the beginnings of the names of their features."""
+"""Groups by the names of their features, or by the beginnings of names where these end in an underscore. In none are
+promotions, weather and economic figures, which M5 has not.
+"""
 
 
 def main() -> None:
@@ -66,12 +73,13 @@ def main() -> None:
 
 
 @contextmanager
-def missing(beginnings: Sequence[str]) -> Iterator[None]:
-    """Features whose names begin so are missing to what is trained and forecast meanwhile."""
+def missing(group: Sequence[str]) -> Iterator[None]:
+    """The features of a group are missing to what is trained and forecast meanwhile."""
     from retail_platform.forecasting import models
     from retail_platform.forecasting.training_set import FEATURES
 
-    taken = [place for place, name in enumerate(FEATURES) if name.startswith(tuple(beginnings))]
+    beginnings = tuple(name for name in group if name.endswith("_"))
+    taken = [place for place, name in enumerate(FEATURES) if name in group or name.startswith(beginnings)]
     whole = models.matrix
 
     def matrix(rows: pl.DataFrame, categories: Mapping[str, Sequence[str]]) -> Any:

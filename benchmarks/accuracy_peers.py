@@ -41,9 +41,11 @@ def main() -> None:
 
 
 def auto_ets(nodes: pl.DataFrame, origin: date) -> pl.DataFrame:
-    """AutoETS with a weekly season, each node for itself, with its intervals."""
+    """AutoETS with a weekly season, each node for itself, with its intervals; the mean for series of a few days, which
+    it refuses.
+    """
     from statsforecast import StatsForecast
-    from statsforecast.models import AutoETS
+    from statsforecast.models import AutoETS, HistoricAverage
 
     names = ["level", "node", *SERIES]
     known = nodes.filter(pl.col("date").is_between(origin - timedelta(days=ETS_DAYS - 1), origin))
@@ -51,10 +53,15 @@ def auto_ets(nodes: pl.DataFrame, origin: date) -> pl.DataFrame:
     long = known.join(numbers, on=names, nulls_equal=True).select(
         "unique_id", ds="date", y=pl.col("units").cast(pl.Float64)
     )
-    forecaster = StatsForecast(models=[AutoETS(season_length=7)], freq="1d", n_jobs=2)
+    mean = HistoricAverage(alias="AutoETS")
+    forecaster = StatsForecast(models=[AutoETS(season_length=7)], freq="1d", n_jobs=2, fallback_model=mean)
     forecast = forecaster.forecast(df=long, h=HORIZON, level=[50, 67, 80, 95, 99])
     return forecast.join(numbers, on="unique_id").select(
-        *names, pl.col("ds").cast(pl.Date).alias("date"), mean="AutoETS", **QUANTILES
+        *names,
+        pl.col("ds").cast(pl.Date).alias("date"),
+        mean="AutoETS",
+        # A series of one day has a mean and no spread.
+        **{name: pl.col(column).fill_nan(pl.col("AutoETS")) for name, column in QUANTILES.items()},
     )
 
 

@@ -238,12 +238,16 @@ class ForecastSettings(_Settings):
         default=730, ge=1, description="A day this much older counts half as much in the training"
     )
     objective: Literal["auto", "tweedie", "poisson", "l2", "log_l1"] = Field(
-        default="auto", description="What the mean model minimises; auto tries them all before each backtest"
+        default="auto",
+        description="What the mean model minimises; auto tries them all before each backtest, and takes tweedie where "
+        "none is clearly better or the panel is short",
     )
     trees: int = Field(default=300, ge=1)
     leaves: int = Field(default=63, ge=2)
     learning_rate: float = Field(default=0.06, gt=0, le=1)
-    tweedie_variance_power: float = Field(default=1.1, ge=1, lt=2)
+    tweedie_variance_power: float = Field(
+        default=1.1, ge=1, lt=2, description="Of the objective tweedie; auto tries 1.5 beside it"
+    )
     threads: int = Field(default=2, ge=1)
     seed: int = 20170101
     totals_share: float = Field(

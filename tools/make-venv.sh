@@ -34,13 +34,15 @@ pip() {
     # Without --no-compile pip would spend a minute on byte code that is mostly never run.
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps "$@"
 }
-# uv needs seconds where pip needs a minute. It does not read pip's settings, such as a mirror: where it fails, pip is
-# the way.
+# uv needs seconds where pip needs a minute. Where it is not to be had, or fails, pip is the way.
 sed -n '/^uv==/,/[^\\]$/p' requirements.lock >"$venv/uv.lock"
-if ! { pip --require-hashes -r "$venv/uv.lock" &&
-    "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --require-hashes -r requirements.lock; }; then
-    echo "uv could not install them; pip does (a minute or two)"
-    pip --require-hashes -r requirements.lock
+sed '/^uv==/,/[^\\]$/d' requirements.lock >"$venv/all.lock"
+index=${PIP_INDEX_URL:-$("$venv/bin/python" -m pip config get global.index-url 2>/dev/null || true)}
+[ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
+if ! { pip --only-binary uv --require-hashes -r "$venv/uv.lock" &&
+    "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --require-hashes -r "$venv/all.lock"; }; then
+    echo "not with uv, then with pip (a minute or two)"
+    pip --require-hashes -r "$venv/all.lock"
 fi
 pip --no-build-isolation --editable .
 "$venv/bin/python" -c 'import lightgbm' 2>/dev/null || need libgomp1

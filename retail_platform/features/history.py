@@ -7,6 +7,7 @@ of a day (the panel itself holds it) and the pairing of a target day with its as
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +48,7 @@ def build_history(demand: pl.DataFrame) -> pl.DataFrame:
     Days on which the item was out of stock or not listed, and days whose sales have not arrived from the store, are
     missing from every statistic of units. A row depends on no day after its as-of date.
     """
-    last_known = demand.select(pl.col("date").filter(pl.col("units").is_not_null()).max()).item()
-    known = demand.lazy().filter(pl.col("date") <= pl.lit(last_known, pl.Date)).select(_READ).collect()
+    known = demand.lazy().filter(pl.col("date") <= pl.lit(known_until(demand), pl.Date)).select(_READ).collect()
     known = DensePanel.of(known, "date").frame
     panel = known.select(
         "units",
@@ -72,6 +72,12 @@ def build_history(demand: pl.DataFrame) -> pl.DataFrame:
     )
     contract = TABLES["features.demand_history"].polars_schema
     return history.select(pl.col(name).cast(dtype) for name, dtype in contract.items())
+
+
+def known_until(demand: pl.DataFrame) -> date | None:
+    """The last day of a demand panel whose sales are known; null where none are."""
+    day: date | None = demand.select(pl.col("date").filter(pl.col("units").is_not_null()).max()).item()
+    return day
 
 
 def observed_units() -> pl.Expr:

@@ -15,13 +15,13 @@ from retail_platform.contracts import TABLES
 from retail_platform.contracts.forecast import QUANTILES
 from retail_platform.features.classes import demand_classes
 from retail_platform.features.dense import SERIES
-from retail_platform.features.history import observed_units
-from retail_platform.forecasting.expected import expected_units, nodes_of_series
+from retail_platform.forecasting.expected import expected_units, nodes_of_series, observed_after
 from retail_platform.forecasting.hierarchy import Hierarchy, node_scales
 from retail_platform.forecasting.metrics import HIERARCHICAL_METRICS, all_metrics, series_scales
-from retail_platform.forecasting.models import MODELS, Progress, silent
-from retail_platform.forecasting.objective import LEARNER, try_objectives, with_chosen_objective
+from retail_platform.forecasting.models import CHALLENGER, MODELS, Progress, silent
+from retail_platform.forecasting.objective import try_objectives, with_chosen_objective
 from retail_platform.forecasting.quantiles import NodeSpread, QuantileCalibrator, dispersions
+from retail_platform.forecasting.statistical import require_library
 from retail_platform.forecasting.training_set import HorizonBlock, horizon_blocks, name_of_block
 from retail_platform.settings import ForecastSettings
 
@@ -65,8 +65,8 @@ def plan_folds(demand: pl.DataFrame, settings: ForecastSettings) -> tuple[Fold, 
     A panel too short for a fold of a year ago has recent ones only; a short one gets fewer, at the least one, and then
     without an unscored fold before it. Raises `NotEnoughHistory` where not even that is possible.
     """
-    days = demand.filter(pl.col("units").is_not_null()).select(first=pl.col("date").min(), last=pl.col("date").max())
-    first, last = days.row(0)
+    known = pl.col("date").filter(pl.col("units").is_not_null())
+    first, last = demand.select(known.min().alias("first"), known.max().alias("last")).row(0)
     horizon = settings.horizon_days
     shortest = horizon + SHORTEST_TRAINING_DAYS
     known_days = 0 if first is None else (last - first).days + 1
@@ -98,18 +98,19 @@ def run_backtest(
 ) -> Backtest:
     """Forecast from every fold's cutoff with every model of `models`, or else of the settings, trained anew on what was
     known then. Where the settings leave the objective open, it is chosen by trials that end before the first scored
-    fold's window begins.
+    fold's window begins. Raises `MissingExtra` before anything else where the library of a model is not installed.
 
     The quantiles of a fold are learned from the errors of the folds before it, whose targets all lie at or before its
     cutoff. `units` is null, and the day not scored, where the item was out of stock or not listed.
     """
     blocks = horizon_blocks(settings)
-    truth = demand.select(*SERIES, "date", units=observed_units().cast(pl.Float64))
-    hierarchy = Hierarchy.of(demand)
     folds = plan_folds(demand, settings)
+    hierarchy, truth = Hierarchy.of(demand), observed_after(demand, folds[0].cutoff)
     models = settings.models if models is None else models
+    for name in models:
+        require_library(name)
     metrics: list[pl.DataFrame] = []
-    if settings.objective == "auto" and LEARNER in models and not folds[0].scored:
+    if settings.objective == "auto" and CHALLENGER in models and not folds[0].scored:
         metrics.append(try_objectives(demand, history, folds[0].cutoff, settings, progress))
         settings = with_chosen_objective(settings, metrics[0])
         progress(f"objective: {settings.objective}")

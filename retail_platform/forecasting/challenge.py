@@ -49,12 +49,13 @@ class Verdict:
     """Whether the challenger won, the sentence that says why, and the figures behind it.
 
     `figures` has one row per segment and metric, in the columns FIGURES; improvement is above 0 where the challenger
-    is better.
+    is better. `same` where every forecast was the opponent's: settings that differ in words alone.
     """
 
     won: bool
     text: str
     figures: pl.DataFrame
+    same: bool = False
 
 
 def challenge(
@@ -74,6 +75,8 @@ def challenge(
     defined, with a single series or cutoff, it does not win: one observation shows no difference.
     """
     figures = compare(challenger, opponent, demand, blocks, rule)
+    both = challenger.join(opponent.select(*PAIR, other="mean"), on=PAIR, how="full")
+    same = bool(both.select(pl.col("mean").eq_missing(pl.col("other")).all()).item())
     if figures.filter(pl.col("metric") == WAPE).is_empty():
         return Verdict(won=False, text=f"not compared with {name}: no scored day was forecast by both", figures=figures)
     overall = figures.row(by_predicate=(pl.col("segment") == EVERYTHING) & (pl.col("metric") == WAPE), named=True)
@@ -85,7 +88,7 @@ def challenge(
         worse = [_worsening(row) for row in broken.head(_SHOWN_SEGMENTS).iter_rows(named=True)]
         more = f" and {broken.height - len(worse)} more" if broken.height > len(worse) else ""
         text += f"; guarded and worse than allowed: {', '.join(worse)}{more}"
-    return Verdict(won=better and broken.is_empty(), text=text, figures=figures)
+    return Verdict(won=better and broken.is_empty(), text=text, figures=figures, same=same)
 
 
 def compare(

@@ -10,11 +10,12 @@ from datetime import date
 import polars as pl
 
 from retail_platform.features.dense import SERIES
-from retail_platform.forecasting.models import MODELS, Progress, silent
+from retail_platform.features.history import observed_units
+from retail_platform.forecasting.models import CHALLENGER, MODELS, Progress, silent
 from retail_platform.forecasting.totals import StoreTotals
 from retail_platform.settings import ForecastSettings
 
-ALIGNED = ("lightgbm",)
+ALIGNED = (CHALLENGER,)
 """Models that learn, and whose forecasts are aligned to the totals; the others stay what they are called."""
 
 
@@ -46,6 +47,14 @@ def align(forecast: pl.DataFrame, totals: StoreTotals, demand: pl.DataFrame, ori
     """The forecast of series with its means aligned to the totals; rows stay in their order."""
     named = forecast.join(nodes_of_series(demand), on=SERIES, how="left", maintain_order="left")
     return totals.align(named, demand, origin).drop("department", "category")
+
+
+def observed_after(demand: pl.DataFrame, day: date) -> pl.DataFrame:
+    """What is judged by: store_id, item_id, date and units of the days after `day`; units are null where they do not
+    tell the demand.
+    """
+    later = demand.lazy().filter(pl.col("date") > day)
+    return later.select(*SERIES, "date", units=observed_units().cast(pl.Float64)).collect()
 
 
 def nodes_of_series(demand: pl.DataFrame) -> pl.DataFrame:

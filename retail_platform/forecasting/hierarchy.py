@@ -107,7 +107,9 @@ def node_scales(demand: pl.DataFrame, hierarchy: Hierarchy, cutoff: date) -> pl.
     days without stock as they were sold; null where nothing ever changed. The weight is the node's share of its
     level's turnover over the last 28 days; of the units where no price is known, and equal where nothing was sold.
     """
-    known = demand.filter((pl.col("date") <= cutoff) & pl.col("units").is_not_null())
+    until = demand.lazy().filter((pl.col("date") <= cutoff) & pl.col("units").is_not_null())
+    # Of a large panel the other columns are not copied.
+    known = until.select(*SERIES, "date", "units", "price").collect()
     change = pl.col("units").cast(pl.Float64).diff()
     recent = known.filter(pl.col("date") > cutoff - timedelta(days=WEIGHT_DAYS))
     turnover = pl.col("units").cast(pl.Float64) * (

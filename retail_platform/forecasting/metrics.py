@@ -132,7 +132,8 @@ def series_scales(demand: pl.DataFrame, cutoff: date) -> pl.DataFrame:
     scale_absolute = (observed - observed.shift(SEASON_DAYS)).abs().mean()
     scale_squared = ((observed - observed.shift(1)) ** 2).mean()
     return (
-        demand.filter(pl.col("date") <= cutoff)
+        demand.lazy()
+        .filter(pl.col("date") <= cutoff)
         .select(*SERIES, "date", observed=observed_units().cast(pl.Float64))
         .sort(*SERIES, "date")
         .group_by(SERIES, maintain_order=True)
@@ -140,6 +141,7 @@ def series_scales(demand: pl.DataFrame, cutoff: date) -> pl.DataFrame:
             scale_absolute=pl.when(scale_absolute > 0).then(scale_absolute),
             scale_squared=pl.when(scale_squared > 0).then(scale_squared),
         )
+        .collect()
     )
 
 

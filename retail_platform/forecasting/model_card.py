@@ -111,6 +111,9 @@ def card_markdown(card: ModelCard) -> str:
         parts += [
             "## What moves its forecasts",
             _table(["Feature", "Share", "What it is"], _importance(card)),
+        ]
+    if _series(card):
+        parts += [
             "## The series that are to sell most",
             _table(["Item", "Store", "Units per day", "How it comes about"], _series(card)),
         ]

@@ -25,7 +25,7 @@ from retail_platform.forecasting.statistical import (
     SHORTEST_DAYS,
     STATISTICAL,
     forecast_series,
-    require_statsforecast,
+    require_library,
 )
 from retail_platform.forecasting.training_set import (
     CATEGORIES,
@@ -116,6 +116,9 @@ def _median_as_mean(departure: Doubles, level: Doubles) -> Doubles:
     return mean
 
 
+CHALLENGER = "lightgbm"
+"""The model that learns: it is put before the gate, and published where it passes."""
+
 DEFAULT_OBJECTIVE = "tweedie"
 """What is minimised where the settings leave it open and nothing has been tried."""
 
@@ -198,7 +201,8 @@ class Statistical:
         """
         same_weekday = [*SERIES, pl.col("date").dt.weekday()]
         known = (
-            demand.filter(pl.col("date").is_between(origin - timedelta(days=LONGEST_DAYS - 1), origin))
+            demand.lazy()
+            .filter(pl.col("date").is_between(origin - timedelta(days=LONGEST_DAYS - 1), origin))
             .sort(*SERIES, "date")
             .select(
                 "date",
@@ -207,6 +211,7 @@ class Statistical:
                 units=observed_units().cast(pl.Float64).forward_fill().backward_fill().over(same_weekday),
             )
             .filter((pl.len() >= SHORTEST_DAYS).over("series") & pl.col("units").is_not_null().all().over("series"))
+            .collect()
         )
         targets = _days_ahead(demand, origin, self.horizon_days).join(
             _recent_mean(history, origin), on=SERIES, how="left"
@@ -230,7 +235,7 @@ def fit_statistical(name: str) -> Fit:
     """
 
     def fit(_: pl.DataFrame, __: pl.DataFrame, ___: date, settings: ForecastSettings, ____: Progress) -> Statistical:
-        require_statsforecast(name)
+        require_library(name)
         return Statistical(name, settings.horizon_days, settings.threads)
 
     return fit
@@ -301,10 +306,10 @@ def fit_lightgbm(
 
     Blocks are trained side by side, each by its share of the threads. Equal input, settings and LightGBM version give
     equal models, whatever the number of threads. Raises `NothingToLearn` where the panel is shorter than the block's
-    lag.
+    lag, or nothing was sold.
     """
     known, blocks = Known.of(demand, history), horizon_blocks(settings)
-    seen = demand.filter(pl.col("date") <= cutoff)
+    seen = demand.lazy().filter(pl.col("date") <= cutoff)
     categories = learn_categories(seen)
 
     def boost(block: HorizonBlock) -> str:
@@ -317,10 +322,13 @@ def fit_lightgbm(
             seed=settings.seed,
         )
         if rows.is_empty():
+            days = seen.select(pl.col("date").n_unique()).collect().item()
             raise NothingToLearn(
                 f"no day up to {cutoff} has a history {block.last} days older; the panel holds "
-                f"{seen['date'].n_unique()} days to then; load earlier sales or shorten forecast.horizon_days"
+                f"{days} days to then; load earlier sales or shorten forecast.horizon_days"
             )
+        if rows["units"].sum() == 0:
+            raise NothingToLearn(f"nothing was sold on the days to learn from up to {cutoff}; load earlier sales")
         name = f"horizons {block.first}-{block.last} up to {cutoff}"
         progress(f"training {name}: {rows.height:,} rows")
         return _boost(rows, categories, cutoff, settings, max(1, settings.threads // workers), _rounds(name, progress))
@@ -332,7 +340,7 @@ def fit_lightgbm(
 
 
 MODELS: dict[str, Fit] = {
-    "lightgbm": fit_lightgbm,
+    CHALLENGER: fit_lightgbm,
     NAIVE: lambda _demand, _history, _cutoff, settings, _progress: SeasonalNaive(settings.horizon_days),
     "moving_average": lambda _demand, _history, _cutoff, settings, _progress: MovingAverage(settings.horizon_days),
     **{name: fit_statistical(name) for name in STATISTICAL},

@@ -26,9 +26,9 @@ class MissingExtra(Exception):
     """A model whose library is not installed; the message says how to install it."""
 
 
-def require_statsforecast(model: str) -> None:
-    """Raises `MissingExtra` where the extra is not installed."""
-    if find_spec("statsforecast") is None:
+def require_library(model: str) -> None:
+    """Raises `MissingExtra` where a statistical model's library is not installed; others need none."""
+    if model in STATISTICAL and find_spec("statsforecast") is None:
         raise MissingExtra(
             f"the model {model} needs the extra statistics: pip install 'retail-platform[statistics]', or take "
             f"{model} out of forecast.models"

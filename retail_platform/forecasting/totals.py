@@ -34,6 +34,19 @@ Node = tuple[str, str | None]
 
 NODE = ["store_id", "node"]
 
+_READ = (
+    "store_id",
+    "item_id",
+    "department",
+    "category",
+    "region",
+    "date",
+    "units",
+    "event_name",
+    "is_payday",
+)
+"""Columns of the demand panel from which totals are learned; of a large panel the others are not copied."""
+
 LEARNING_DAYS = 5 * 364
 SEASON_AFTER_DAYS = 2 * 364
 """A season is told from a trend only where each part of the year has come twice."""
@@ -127,7 +140,7 @@ class StoreTotals:
         out; a panel without any gives a model that leaves every forecast as it is.
         """
         since = cutoff - timedelta(days=LEARNING_DAYS - 1)
-        known = demand.filter(pl.col("date").is_between(since, cutoff))
+        known = demand.lazy().filter(pl.col("date").is_between(since, cutoff)).select(_READ).collect()
         if known.is_empty():
             return cls.none(settings)
         by_department = _categories_are_series(known)

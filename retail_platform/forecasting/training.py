@@ -12,16 +12,23 @@ import polars as pl
 
 from retail_platform.contracts.forecast import NAIVE
 from retail_platform.features.dense import SERIES
+from retail_platform.features.history import known_until
 from retail_platform.forecasting.backtest import node_errors, node_forecasts
 from retail_platform.forecasting.expected import align, totals_for
 from retail_platform.forecasting.hierarchy import Hierarchy
-from retail_platform.forecasting.models import MODELS, MeanModel, Progress, model_from_files, silent
+from retail_platform.forecasting.models import (
+    CHALLENGER,
+    MODELS,
+    MeanModel,
+    NothingToLearn,
+    Progress,
+    model_from_files,
+    silent,
+)
 from retail_platform.forecasting.quantiles import NodeSpread, QuantileCalibrator, dispersions
 from retail_platform.forecasting.totals import StoreTotals
 from retail_platform.forecasting.training_set import horizon_blocks
 from retail_platform.settings import ForecastSettings
-
-CHALLENGER = "lightgbm"
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,9 @@ def train(
     of every forecast day, of any models. `model` is a key of MODELS: with "seasonal_naive" this gives the fallback
     where no model beats it.
     """
-    last_day: date = demand.filter(pl.col("units").is_not_null())["date"].max()  # type: ignore[assignment]
+    last_day = known_until(demand)
+    if last_day is None:
+        raise NothingToLearn("no sales are known; load some")
     own, blocks = errors.filter(pl.col("model") == model), horizon_blocks(settings)
     return TrainedModel(
         MODELS[model](demand, history, last_day, settings, progress),

@@ -198,10 +198,14 @@ def forecast_rows(known: Known, block: HorizonBlock, *, origin: date) -> pl.Data
     return _rows(known, targets, block)
 
 
-def learn_categories(rows: pl.DataFrame) -> dict[str, list[str]]:
+def learn_categories(rows: pl.DataFrame | pl.LazyFrame) -> dict[str, list[str]]:
     """The known values of each categorical column, sorted; the place in the list is the value's code."""
     of = {name: "event_name" if name == "next_event" else name for name in CATEGORIES}
-    return {name: rows[column].drop_nulls().unique().sort().to_list() for name, column in of.items()}
+    lazy = rows.lazy()
+    return {
+        name: lazy.select(pl.col(column).drop_nulls().unique().sort()).collect().to_series().to_list()
+        for name, column in of.items()
+    }
 
 
 def matrix(rows: pl.DataFrame, categories: Mapping[str, Sequence[str]]) -> Floats:

@@ -227,7 +227,9 @@ def _decisions() -> Columns:
 def _backtest_metrics() -> Columns:
     forecasts = "model.backtest_forecasts"
     return {
-        **_same(forecasts, ("backtest_id", "shard", "model", "cutoff")),
+        **_same(forecasts, ("backtest_id", "shard", "model")),
+        # Trials of objectives forecast from earlier days, which are not among the forecasts.
+        "cutoff": _direct(forecasts, "cutoff") + _direct("features.demand", "date"),
         "segment": _direct(forecasts, "horizon"),
         # Scaled errors are measured against the seasonal differences of the past.
         "value": _direct(forecasts, "mean", *QUANTILES, "units") + _direct("features.demand", "units"),

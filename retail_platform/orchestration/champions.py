@@ -232,6 +232,8 @@ def judge(
     except (ValidationError, ChampionError) as other:
         reason = f"{gate.text}; no comparison with the champion {champion['model_version']}: {other}"
         return Judgement("first", gate.passed, reason, figures, champion, _retired(candidate, promoted=gate.passed))
+    if verdict.same:
+        return _refresh(lakehouse, candidate, champion, figures)
     figures[str(champion["model_version"])] = verdict.figures
     leaving = _retired(candidate, promoted=gate.passed and (verdict.won or not old_gate.passed))
     promoted, reason = bool(leaving), f"{verdict.text}; {gate.text}"
@@ -290,8 +292,8 @@ def rollback(lakehouse: Lakehouse, *, shard: str | None, who: str, why: str) -> 
 def _refresh(
     lakehouse: Lakehouse, candidate: Candidate, champion: Row, figures: Mapping[str, pl.DataFrame]
 ) -> Judgement:
-    """A candidate of the champion's own recipe: its backtest is the champion's too, so that there is nothing to
-    compare, and the newer data decide."""
+    """A candidate of the champion's own recipe, or of one that forecasts the same to the last bit: its backtest is the
+    champion's too, so that there is nothing to compare, and the newer data decide."""
     gate, old = candidate.gate, str(champion["model_version"])
     same = f"same recipe as the champion {old}, which was trained until {champion['trained_until']}"
     if not gate.passed:

@@ -69,6 +69,12 @@ def test_a_version_of_the_same_recipe_refreshes_the_champion(two_champions: Smal
     assert set(decisions(two_champions, second)["action"]) == {"refresh"}
 
 
+def test_a_recipe_that_differs_in_words_alone_refreshes_the_champion(models: SmallModels) -> None:
+    more_than_there_are = STRONG.model_copy(update={"training_rows": 500_000})
+    made = models.using(more_than_there_are).train()
+    assert (made.judgement.action, made.judgement.promoted) == ("refresh", True)
+
+
 def test_a_challenger_of_another_recipe_takes_over_only_where_it_is_better_beyond_doubt(models: SmallModels) -> None:
     _, second = models.trained
     made = models.using(WEAK).train()

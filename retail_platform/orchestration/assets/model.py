@@ -14,6 +14,7 @@ import polars as pl
 
 from retail_platform.contracts import TABLES
 from retail_platform.contracts.forecast import QUANTILES
+from retail_platform.features.history import known_until
 from retail_platform.lakehouse import Commit, Lakehouse
 from retail_platform.orchestration.assets.features import forecast_version
 from retail_platform.orchestration.automation import retrain
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from retail_platform.forecasting.training import Gate
 
 _BACKTEST = ("model.backtest_forecasts", "model.backtest_metrics")
-ETS = "auto_ets"
+_ETS = "auto_ets"
 _PANEL = ("features.demand", "features.demand_history")
 
 
@@ -65,12 +66,16 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
     ) -> Iterator[Any]:
         from retail_platform.forecasting.backtest import NotEnoughHistory, backtest_tables, run_backtest
+        from retail_platform.forecasting.models import NothingToLearn
+        from retail_platform.forecasting.statistical import MissingExtra
 
         shard, now = shard_of_run(context), _now()
         demand, history = read_panel(lakehouse, shard)
         try:
             result = run_backtest(demand, history, settings.forecast, with_time_left(context.log.info))
-        except NotEnoughHistory as short:
+        except MissingExtra as missing:
+            raise dg.Failure(str(missing), allow_retries=False) from None
+        except (NotEnoughHistory, NothingToLearn) as short:
             for name in _BACKTEST:
                 facts = {"missing": str(short)}
                 yield dg.MaterializeResult(asset_key=name.split("."), value=TABLES[name].empty(), metadata=facts)
@@ -256,8 +261,8 @@ def _backtest_metadata(demand: pl.DataFrame, forecasts: pl.DataFrame, metrics: p
         "accuracy": dg.MetadataValue.md(_markdown(table)),
         "value_added": dg.MetadataValue.md(_markdown(value_added(metrics))),
         **(
-            {"value_added_over_auto_ets": dg.MetadataValue.md(_markdown(value_added(metrics, baseline=ETS)))}
-            if ETS in metrics["model"]
+            {"value_added_over_auto_ets": dg.MetadataValue.md(_markdown(value_added(metrics, baseline=_ETS)))}
+            if _ETS in metrics["model"]
             else {}
         ),
         **({"objectives_tried": dg.MetadataValue.md(_markdown(tried))} if tried.height else {}),
@@ -282,8 +287,7 @@ def _cell(value: object) -> str:
 
 
 def _version_name(demand: pl.DataFrame, shard: str, run_id: str) -> str:
-    last_day = demand.filter(pl.col("units").is_not_null()).select(pl.col("date").max()).item()
-    return f"{last_day}-{shard}-{run_id[:8]}"
+    return f"{known_until(demand)}-{shard}-{run_id[:8]}"
 
 
 def _now() -> datetime:

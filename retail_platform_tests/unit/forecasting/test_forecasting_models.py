@@ -1,21 +1,26 @@
 """Models of the mean: what the simple rules say, and what the trained one must keep."""
 
 from datetime import timedelta
+from typing import get_args, get_type_hints
 
 import numpy as np
 import polars as pl
 import pytest
 
 from retail_platform.features.history import build_history
+from retail_platform.forecasting import statistical
+from retail_platform.forecasting.backtest import run_backtest
 from retail_platform.forecasting.models import (
     MODELS,
     MovingAverage,
     NothingToLearn,
     SeasonalNaive,
+    Statistical,
     fit_lightgbm,
     model_from_files,
     silent,
 )
+from retail_platform.forecasting.statistical import STATISTICAL, MissingExtra
 from retail_platform.settings import ForecastSettings
 from retail_platform_tests.panels import START, demand_panel, seasonal_panel
 
@@ -78,6 +83,33 @@ def test_equal_input_gives_an_equal_model_and_files_bring_it_back(name: str) -> 
     assert again.name == name
     forecast = model.predict_mean(SEASONAL, HISTORY, CUTOFF)
     assert again.predict_mean(SEASONAL, HISTORY, CUTOFF).equals(forecast)
+
+
+def test_the_settings_know_the_models_that_there_are() -> None:
+    names, *_ = get_args(get_type_hints(ForecastSettings)["models"])
+    assert get_args(names) == tuple(MODELS)
+
+
+@pytest.mark.parametrize("name", STATISTICAL)
+def test_more_processes_forecast_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    forecasts = []
+    for few in (1_000, 3):
+        monkeypatch.setattr(statistical, "_SERIES_OF_A_PROCESS", few)
+        forecasts.append(Statistical(name, 28, processes=2).predict_mean(SEASONAL, HISTORY, CUTOFF))
+    assert forecasts[0].equals(forecasts[1])
+
+
+def test_a_model_whose_library_is_missing_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistical, "find_spec", lambda _: None)
+    settings = QUICK.model_copy(update={"models": tuple(MODELS)})
+    with pytest.raises(MissingExtra, match=r"auto_ets needs the extra statistics: pip install 'retail-platform\[stat"):
+        run_backtest(SEASONAL, HISTORY, settings)
+
+
+def test_a_training_without_a_sale_says_so() -> None:
+    panel = demand_panel({ONE: [1.0] + [0.0] * 150})
+    with pytest.raises(NothingToLearn, match="nothing was sold on the days to learn from"):
+        fit_lightgbm(panel, build_history(panel), START + timedelta(days=150), QUICK, silent)
 
 
 def test_a_model_of_other_features_is_refused_by_name() -> None:
