@@ -9,7 +9,8 @@ was at the origin) and, within a class, sorted by their predicted mean and cut i
 bin the empirical quantiles of what was sold are taken. Between the bins' centres they are interpolated, above the
 highest they grow in proportion, and below the lowest they stay as they are there, or shrink in proportion where that
 one is a unit or more. Quantiles rise with the mean by construction. Without enough past errors the spread is that of a
-negative binomial whose variance is m + m^2 / 2 for a mean m.
+negative binomial whose variance is m + m^2 / 2 for a mean m; it is also the least above a highest bin of less than a
+unit.
 
 Method for nodes: the same where a level has many of them. Where it has few, the quantiles lie so many standard
 deviations of past relative errors from the mean as those of Student's distribution with 5 degrees of freedom; the
@@ -67,10 +68,14 @@ class QuantileTable:
         """Quantiles at each of the means: means x QUANTILES, rising along both axes, not negative."""
         centres = np.array(self.means)
         inside = np.column_stack([np.interp(mean, centres, column) for column in np.array(self.quantiles).T])
-        beyond = np.maximum(mean / centres[-1], 1.0)
+        beyond = np.maximum(mean / max(centres[-1], 1.0), 1.0)
         if centres[0] >= 1:
             beyond *= np.minimum(mean / centres[0], 1.0)
         quantiles: Floats = np.clip(inside * beyond[:, None], 0.0, LARGEST_QUANTILE)
+        higher = mean > centres[-1]
+        if centres[-1] < 1 and higher.any():
+            # What a series that sells next to nothing did says little of one that sells.
+            quantiles[higher] = np.maximum(quantiles[higher], assumed_table().at(mean[higher]))
         return quantiles
 
 

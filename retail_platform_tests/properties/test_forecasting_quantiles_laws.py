@@ -110,6 +110,15 @@ def test_days_that_are_not_listed_have_no_demand_and_a_mean_of_zero_still_has_a_
     assert applied["q95"].to_list() == pytest.approx([2.2, 0.0], abs=0.1)
 
 
+def test_a_past_of_next_to_no_sales_says_little_of_a_series_that_sells() -> None:
+    units = np.tile([0.0, 0.0, 0.0, 2.0], 100)
+    errors = pl.DataFrame({"mean": 0.0, "units": units, "horizon": 1, "dispersion": 1.0})
+    forecast = pl.DataFrame({"mean": [0.0, 1.0, 100.0], "horizon": 1, "listed": True, "dispersion": 1.0})
+    applied = QuantileCalibrator.fit(errors, BLOCKS).apply(forecast)
+    assert (applied["q995"] <= 2 + 8 * applied["mean"]).all()
+    assert (applied["q95"] >= applied["mean"]).all()
+
+
 def test_a_block_with_few_errors_borrows_those_of_the_others_and_says_so() -> None:
     near = past(500, 1, 3.0).with_columns(horizon=pl.lit(3, pl.Int16))
     assert QuantileCalibrator.fit(near, BLOCKS).errors == ((500,), (500,))
