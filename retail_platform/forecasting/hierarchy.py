@@ -8,10 +8,11 @@ department our category. A level whose columns are not known, or whose nodes are
 store is also the total), is left out, so that no level counts twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+import numpy as np
 import polars as pl
 
 from retail_platform.features.dense import SERIES
@@ -109,23 +110,11 @@ def node_scales(demand: pl.DataFrame, hierarchy: Hierarchy, cutoff: date) -> pl.
     """
     until = demand.lazy().filter((pl.col("date") <= cutoff) & pl.col("units").is_not_null())
     # Of a large panel the other columns are not copied.
-    known = until.select(*SERIES, "date", "units", "price").collect()
-    change = pl.col("units").cast(pl.Float64).diff()
+    known = until.select(*SERIES, "date", "price", units=pl.col("units").cast(pl.Float64)).collect()
     recent = known.filter(pl.col("date") > cutoff - timedelta(days=WEIGHT_DAYS))
-    turnover = pl.col("units").cast(pl.Float64) * (
-        pl.col("price") if recent["price"].null_count() < recent.height else pl.lit(1.0)
-    )
+    turnover = pl.col("units") * (pl.col("price") if recent["price"].null_count() < recent.height else pl.lit(1.0))
     worth = hierarchy.sums(recent.with_columns(turnover=turnover), ["turnover"], by=[])
-    numbered = known.select(*SERIES, "date", "units").join(hierarchy.series, on=SERIES).drop(SERIES)
-    scales = pl.concat(
-        numbered.group_by(pl.col(level).alias("number"), "date")
-        .agg(pl.col("units").cast(pl.Float64).sum())
-        .sort("number", "date")
-        .group_by("number", maintain_order=True)
-        .agg(scale_squared=(change**2).mean(), scale_absolute=change.abs().mean())
-        .with_columns(level=pl.lit(level))
-        for level in hierarchy.levels
-    ).join(hierarchy.nodes, on=["level", "number"])
+    scales = pl.concat(_scales(known, hierarchy)).join(hierarchy.nodes, on=["level", "number"])
     share = pl.col("turnover") / pl.col("turnover").sum().over("level")
     return (
         scales.join(worth, on=["level", "node"], how="left")
@@ -141,6 +130,36 @@ def node_scales(demand: pl.DataFrame, hierarchy: Hierarchy, cutoff: date) -> pl.
         )
         .sort("level", "node")
     )
+
+
+def _scales(known: pl.DataFrame, hierarchy: Hierarchy) -> Iterator[pl.DataFrame]:
+    """Of each level: level, number, scale_squared, scale_absolute. The sums of a level are a table of its nodes by day:
+    millions of groups by node and day would take many times the time and memory.
+    """
+    numbers = hierarchy.series.select(*SERIES).with_row_index("series")
+    series = known.select(SERIES).join(numbers, on=SERIES, how="left", maintain_order="left")["series"].to_numpy()
+    day = known["date"].to_physical().to_numpy().astype(np.int64)
+    first, days = (int(day.min()), int(day.max() - day.min()) + 1) if day.size else (0, 1)
+    units = known["units"].to_numpy()
+    for level in hierarchy.levels:
+        node = hierarchy.series[level].to_numpy().astype(np.int64)
+        nodes = int(node.max()) + 1
+        cells = node[series] * days + (day - first)
+        there = np.flatnonzero(np.bincount(cells, minlength=nodes * days))
+        change = np.diff(np.bincount(cells, units, nodes * days)[there])
+        of = there // days
+        known_nodes = np.bincount(of, minlength=nodes) > 0
+        same = of[1:] == of[:-1]
+        of, change = of[1:][same], change[same]
+        changes = np.maximum(np.bincount(of, minlength=nodes), 1)
+        yield pl.DataFrame(
+            {
+                "level": level,
+                "number": pl.Series(np.arange(nodes), dtype=pl.UInt32),
+                "scale_squared": np.bincount(of, change**2, nodes) / changes,
+                "scale_absolute": np.bincount(of, np.abs(change), nodes) / changes,
+            }
+        ).filter(pl.Series(known_nodes))
 
 
 def _cut(numbers: pl.Series) -> tuple[int, ...]:

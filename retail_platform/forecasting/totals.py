@@ -34,19 +34,6 @@ Node = tuple[str, str | None]
 
 NODE = ["store_id", "node"]
 
-_READ = (
-    "store_id",
-    "item_id",
-    "department",
-    "category",
-    "region",
-    "date",
-    "units",
-    "event_name",
-    "is_payday",
-)
-"""Columns of the demand panel from which totals are learned; of a large panel the others are not copied."""
-
 LEARNING_DAYS = 5 * 364
 SEASON_AFTER_DAYS = 2 * 364
 """A season is told from a trend only where each part of the year has come twice."""
@@ -140,8 +127,9 @@ class StoreTotals:
         out; a panel without any gives a model that leaves every forecast as it is.
         """
         since = cutoff - timedelta(days=LEARNING_DAYS - 1)
-        known = demand.lazy().filter(pl.col("date").is_between(since, cutoff)).select(_READ).collect()
-        if known.is_empty():
+        # Lazy, so that of a large panel no more is copied than each step reads.
+        known = demand.lazy().filter(pl.col("date").is_between(since, cutoff))
+        if not known.select(pl.len()).collect().item():
             return cls.none(settings)
         by_department = _categories_are_series(known)
         totals = _Totals.of(known, by_department=by_department)
@@ -191,13 +179,13 @@ class StoreTotals:
         Reads what was sold on the last 91 days to `origin`, and the calendar; nothing else of the days after it.
         """
         schema = {"store_id": pl.String, "node": pl.String, "date": pl.Date, "total": pl.Float64}
-        known = demand.filter(pl.col("date").is_between(origin - timedelta(days=LEVEL_DAYS - 1), origin))
-        if known.is_empty() or not self.effects:
+        known = demand.lazy().filter(pl.col("date").is_between(origin - timedelta(days=LEVEL_DAYS - 1), origin))
+        if not self.effects or not known.select(pl.len()).collect().item():
             return pl.DataFrame(schema=schema)
         totals = _Totals.of(known, by_department=self.by_department)
         days = totals.units.shape[1]
         until = origin + timedelta(days=self.horizon_days)
-        ahead = demand.filter(pl.col("date").is_between(totals.first, until))
+        ahead = demand.lazy().filter(pl.col("date").is_between(totals.first, until))
         calendars = _calendars(ahead, totals.first, days + self.horizon_days)
         designs = {region: calendar.effects(self.events, season=self.season) for region, calendar in calendars.items()}
         memory = np.power(LEVEL_MEMORY, np.arange(days)[::-1])
@@ -289,11 +277,10 @@ class _Totals:
     tells: Flags
 
     @classmethod
-    def of(cls, known: pl.DataFrame, *, by_department: bool) -> "_Totals":
+    def of(cls, known: pl.LazyFrame, *, by_department: bool) -> "_Totals":
         units = pl.col("units").cast(pl.Float64)
         daily = (
-            known.lazy()
-            .with_columns(node=_node(by_department=by_department), region=pl.col("region").fill_null(""))
+            known.with_columns(node=_node(by_department=by_department), region=pl.col("region").fill_null(""))
             .group_by(*NODE, "date")
             .agg(
                 pl.col("region").first(),
@@ -323,8 +310,8 @@ def _node(*, by_department: bool) -> pl.Expr:
     return pl.col("department") if by_department else pl.coalesce("category", "department")
 
 
-def _categories_are_series(known: pl.DataFrame) -> bool:
-    series = known.select("store_id", "item_id", node=_node(by_department=False)).unique()
+def _categories_are_series(known: pl.LazyFrame) -> bool:
+    series = known.select("store_id", "item_id", node=_node(by_department=False)).unique().collect()
     return series.select("store_id", "node").n_unique() == series.height
 
 
@@ -378,11 +365,10 @@ def _always_closed(totals: _Totals, region: str, calendar: Calendar, event: str)
     return bool(known.any() and not (totals.tells[own][:, days] & known).any())
 
 
-def _calendars(demand: pl.DataFrame, first: date, days: int) -> dict[str, Calendar]:
+def _calendars(demand: pl.LazyFrame, first: date, days: int) -> dict[str, Calendar]:
     """The calendar of each region, from `first` on for so many days; days that the panel does not hold are plain."""
     facts = (
-        demand.lazy()
-        .select(pl.col("region").fill_null(""), "date", "event_name", "is_payday")
+        demand.select(pl.col("region").fill_null(""), "date", "event_name", "is_payday")
         .unique(["region", "date"], keep="first")
         .collect()
     )
