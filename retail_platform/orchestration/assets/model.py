@@ -80,6 +80,8 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 facts = {"missing": str(short)}
                 yield dg.MaterializeResult(asset_key=name.split("."), value=TABLES[name].empty(), metadata=facts)
             return
+        # Gigabytes where there are thousands of series, which the writing needs for itself.
+        del history
         backtest_id = _version_name(demand, shard, context.run.run_id)
         frames = backtest_tables(result, backtest_id=backtest_id, shard=shard, computed_at=now)
         for name, frame in zip(_BACKTEST, frames, strict=True):
