@@ -84,10 +84,9 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         del history
         backtest_id = _version_name(demand, shard, context.run.run_id)
         frames = backtest_tables(result, backtest_id=backtest_id, shard=shard, computed_at=now)
+        facts = _backtest_metadata(demand, *frames)
         for name, frame in zip(_BACKTEST, frames, strict=True):
-            yield dg.MaterializeResult(
-                asset_key=name.split("."), value=frame, metadata=_backtest_metadata(demand, *frames)
-            )
+            yield dg.MaterializeResult(asset_key=name.split("."), value=frame, metadata=facts)
 
     @dg.asset(
         **asset_facts("model.registry", code_version=version, kinds=("lightgbm", "duckdb")),
