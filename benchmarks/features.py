@@ -137,15 +137,20 @@ def compute(contestant: str, folder: Path) -> None:
 
 def same_by_platform(demand: pl.DataFrame) -> pl.DataFrame:
     """The statistics of units that mlforecast has as well, by the platform's own expressions."""
-    from retail_platform.features.dense import SERIES, DensePanel
-    from retail_platform.features.history import _statistics, _weekday_means
+    from retail_platform.features.dense import DensePanel
+    from retail_platform.features.history import _lags, _statistics, _weekday_means
 
-    shared = ("units_lag_", "mean_", "std_", "median_", "upper_", "weighted_mean_")
-    panel = DensePanel.of(demand, "date").frame.select(
-        series=pl.struct(SERIES).rle_id(), weekday=pl.col("date").dt.weekday(), observed="units"
+    shared = ("mean_", "std_", "median_", "upper_", "weighted_mean_")
+    dense = DensePanel.of(demand, "date")
+    panel = dense.frame.select(
+        series=pl.Series(dense.series, dtype=pl.UInt32),
+        age=pl.Series(dense.ages, dtype=pl.UInt32),
+        weekday=pl.col("date").dt.weekday(),
+        observed="units",
     )
-    statistics = [one for one in _statistics() if one.meta.output_name().startswith(shared)]
-    return pl.concat([panel.select(one.over("series") for one in statistics), _weekday_means(panel)], how="horizontal")
+    statistics = [one.over("series") for one in _statistics() if one.meta.output_name().startswith(shared)]
+    parts = [panel.select(_lags()), panel.select(statistics), _weekday_means(panel)]
+    return pl.concat(parts, how="horizontal")
 
 
 def by_mlforecast(files: list[Path]) -> None:
