@@ -38,7 +38,7 @@ WINDOWS = 2
 CLEARLY_BETTER = 0.99
 """An objective takes the first one's place with a WRMSSE below this share of it: less is chance."""
 FEWEST_TRAINING_DAYS = 56
-TRIAL_ROWS, TRIAL_TREES = 100_000, 100
+TRIAL_ROWS, TRIAL_TREES, TRIAL_LEARNING_RATE = 60_000, 60, 0.1
 
 
 def try_objectives(
@@ -62,6 +62,7 @@ def try_objectives(
             "horizon_blocks": (settings.horizon_days,),
             "training_rows": min(settings.training_rows, TRIAL_ROWS),
             "trees": min(settings.trees, TRIAL_TREES),
+            "learning_rate": max(settings.learning_rate, TRIAL_LEARNING_RATE),
         }
     )
     hierarchy, truth = Hierarchy.of(demand), observed_after(demand, cutoffs[0])
