@@ -2,6 +2,10 @@
 
 The law is that of `books.py`, and: the writer is told in a `LakeError`, and whoever comes after the server is back
 goes on, also a process that had read before.
+
+Seldom, about once in hundreds of rounds, DuckDB 1.5.5 cannot roll back over the dead connection and ends the process
+(an exception in a destructor). Nobody can catch that; it counts as the writer's death, of which the books have to know
+no more than of any other, and the outcome says how often it came.
 """
 
 import os
@@ -18,6 +22,7 @@ from retail_platform_tests.faults.workers import Ended, Worker, workers
 from retail_platform_tests.postgres import KillablePostgres, killable_postgres, postgres_binaries
 
 VICTIMS = ("server", "session")
+_ABORTED, _CANNOT_ROLL_BACK = -signal.SIGABRT, 'Failed to execute query \\"ROLLBACK\\"'
 
 
 def kill_server(ground: Ground, rounds: int) -> Outcome:
@@ -26,7 +31,7 @@ def kill_server(ground: Ground, rounds: int) -> Outcome:
     if binaries is None:
         raise CannotRun("no PostgreSQL server found")
     chance = random.Random(f"{SEED} server")  # noqa: S311
-    told = 0
+    told = died = 0
     with (
         killable_postgres(binaries) as postgres,
         Ground(ground.folder, "postgres", postgres.server).home() as settings,
@@ -49,8 +54,12 @@ def kill_server(ground: Ground, rounds: int) -> Outcome:
                 postgres.await_answer()
                 wrong = "" if ended.code == -9 else _not_told(ended)
             told += ended.code == 1
+            died += ended.code == _ABORTED
             writing.judge(number, lake, order, ended, wrong)
-        return writing.outcome(rounds, lake, f"{told} writers told by an error, {rounds - told} went on; ")
+        words = f"{told} writers told by an error, {rounds - told - died} went on; "
+        if died:
+            words = f"{died} ended by DuckDB, which could not roll back, {words}"
+        return writing.outcome(rounds, lake, words)
 
 
 def _told_or_goes_on(worker: Worker) -> Ended:
@@ -64,6 +73,8 @@ def _told_or_goes_on(worker: Worker) -> Ended:
 def _not_told(ended: Ended) -> str:
     """What is wrong with the end of a writer whose server was killed."""
     if ended.code == 1 and "lakehouse.connection.LakeError: " in ended.errors:
+        return ""
+    if ended.code == _ABORTED and _CANNOT_ROLL_BACK in ended.errors:
         return ""
     return f"the writer was not told in a LakeError, it ended with {ended.code}: {ended.errors[-800:]}"
 

@@ -31,11 +31,13 @@ GOOD = {
 
 @dataclass(frozen=True)
 class Case:
-    """A row that differs from a good one in `changes`, and the reasons for which it is rejected; none: it is clean."""
+    """A row that differs from a good one in `changes`, and the reasons for which it is rejected; none: it is clean. Its
+    partition is its own date, or that of its arrival where that one cannot be used.
+    """
 
     changes: Mapping[str, str]
     reasons: tuple[str, ...] = ()
-    partition: date = date(2017, 3, 1)
+    own_date: bool = True
 
 
 FUTURE = TODAY + timedelta(days=30)
@@ -46,16 +48,14 @@ CASES = {
     "quantity missing": Case({"quantity": ""}, ("quantity is missing",)),
     "unknown item": Case({"item_id": "NAILS"}, ("item_id: 'NAILS' is not in clean.items",)),
     "unknown store": Case({"store_id": "S9"}, ("store_id: 'S9' is not in clean.stores",)),
-    "future date": Case(
-        {"business_date": str(FUTURE)}, (f"business_date: {FUTURE} lies after today",), partition=TODAY
-    ),
+    "future date": Case({"business_date": str(FUTURE)}, (f"business_date: {FUTURE} lies after today",), own_date=False),
     "date before the first": Case(
         {"business_date": "1999-12-31"},
         ("business_date: 1999-12-31 lies before the first accepted date",),
-        partition=TODAY,
+        own_date=False,
     ),
     "unreadable date": Case(
-        {"business_date": "yesterday"}, ("business_date: 'yesterday' is not a date",), partition=TODAY
+        {"business_date": "yesterday"}, ("business_date: 'yesterday' is not a date",), own_date=False
     ),
     "several faults": Case(
         {"quantity": "many", "item_id": "NAILS", "store_id": "S9", "line_number": "0"},
@@ -173,7 +173,10 @@ def test_a_faulty_row_is_rejected_whole_with_every_reason_and_its_row_number(del
     (row,) = rejected.to_dicts()
     reasons = [reason.split(" (")[0].split(",")[0] for reason in row["reasons"]]
     assert sorted(reasons) == sorted(CASES[name].reasons)
-    assert row["partition_date"] == CASES[name].partition
+    files = delivery.retailer.lake.read("raw.ingested_files").filter(file_id=delivery.cases)
+    # The day of arrival, which need not be the one on which these tests began.
+    arrived = files["ingested_at"].item().date()
+    assert row["partition_date"] == (date(2017, 3, 1) if CASES[name].own_date else arrived)
     assert f'"transaction_id":"{name}"' in row["row_json"]
 
 
