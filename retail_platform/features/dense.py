@@ -1,13 +1,15 @@
 """Dense panels as arrays: every series one run of successive days, so that a day's place follows from arithmetic.
 
-Here: the order of a panel, where its series begin, and looking up the row of a series so many days before another.
-A lookup by place takes a tenth of the time and memory of a join by names and dates. Not here: what the columns mean.
+Here: the order of a panel, where its series begin, looking up the row of a series so many days before another, and
+sums of groups of series by day. A lookup by place takes a tenth of the time and memory of a join by names and dates, a
+sum by place as little of a grouping by them. Not here: what the columns mean.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -112,6 +114,30 @@ class DensePanel:
         return pl.DataFrame(
             [self.frame[name].gather(rows).alias(new) for name, new in zip(columns, names or columns, strict=True)]
         )
+
+
+@dataclass(frozen=True)
+class GroupDays:
+    """Groups of series by day: `cells` has the place of each row of a panel in a table of `groups` times `days`."""
+
+    cells: Positions
+    groups: int
+    days: int
+
+    @classmethod
+    def numbered(cls, group: Positions, groups: int, dates: pl.Series) -> Self:
+        """The table of rows whose groups are numbered from 0, on these dates."""
+        numbers = dates.to_physical().to_numpy().astype(np.int64)
+        first, last = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
+        days = last - first + 1
+        return cls(group * days + numbers - first, groups, days)
+
+    def sums(self, values: pl.Series) -> tuple[npt.NDArray[np.float64], Positions]:
+        """The sum of the known values of each cell, and how many there are."""
+        there = values.is_not_null().to_numpy()
+        cells, size = self.cells[there], self.groups * self.days
+        sums = np.bincount(cells, values.drop_nulls().to_numpy(), size).astype(np.float64)
+        return sums, np.bincount(cells, minlength=size)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from retail_platform.contracts import TABLES
-from retail_platform.features.dense import SERIES, DensePanel, Positions
+from retail_platform.features.dense import SERIES, DensePanel, GroupDays
 
 LAGS = (0, 1, 2, 3, 4, 5, 6, 7, 13, 14, 20, 21, 27, 28)
 WEEKS = (4, 8, 13)
@@ -135,15 +135,11 @@ def _weekday_means(panel: pl.DataFrame) -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
-class _GroupDays:
-    """Groups of series by day: `cells` has the place of each row of the panel in a table of `groups` times `days`."""
-
-    cells: Positions
-    groups: int
-    days: int
+class _Groups(GroupDays):
+    """Groups of series by the values of some columns of the panel."""
 
     @classmethod
-    def of(cls, known: pl.DataFrame, keys: Sequence[str]) -> "_GroupDays":
+    def of(cls, known: pl.DataFrame, keys: Sequence[str]) -> "_Groups":
         """Groups of rows that are equal in `keys`, where missing values are equal to each other."""
         group, groups = np.zeros(known.height, np.int64), 1
         for key in keys:
@@ -151,17 +147,7 @@ class _GroupDays:
             codes = known[key].cast(pl.Enum(names.drop_nulls())).to_physical().fill_null(names.len())
             group = group * (names.len() + 1) + codes.to_numpy().astype(np.int64)
             groups *= names.len() + 1
-        numbers = known["date"].to_physical().to_numpy().astype(np.int64)
-        first, last = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
-        days = last - first + 1
-        return cls(group * days + numbers - first, groups, days)
-
-    def sums(self, values: pl.Series) -> tuple[npt.NDArray[np.float64], Positions]:
-        """The sum of the known values of each cell, and how many there are."""
-        there = values.is_not_null().to_numpy()
-        cells, size = self.cells[there], self.groups * self.days
-        sums = np.bincount(cells, values.drop_nulls().to_numpy(), size).astype(np.float64)
-        return sums, np.bincount(cells, minlength=size)
+        return cls.numbered(group, groups, known["date"])
 
     def mean(self, values: pl.Series) -> pl.Series:
         """The mean of the known values of each cell, null where there is none."""
@@ -181,7 +167,7 @@ def _where(there: npt.NDArray[np.bool_], values: npt.NDArray[np.float64]) -> pl.
 
 def _department(known: pl.DataFrame, panel: pl.DataFrame) -> pl.DataFrame:
     """Units of the store's department per day and per item and day, and the price of its items."""
-    groups = _GroupDays.of(known, ["store_id", "department"])
+    groups = _Groups.of(known, ["store_id", "department"])
     sums, counts = groups.sums(panel["units"])
     total, per_item = _where(counts > 0, sums), groups.mean(panel["observed"])
     last_price = panel.select(pl.col("price").forward_fill().over("series")).to_series()
@@ -197,5 +183,5 @@ def _department(known: pl.DataFrame, panel: pl.DataFrame) -> pl.DataFrame:
 
 def _item_mean(known: pl.DataFrame, panel: pl.DataFrame) -> pl.DataFrame:
     """Units of the item per store and day, averaged over 28 days, of the stores where it was available."""
-    groups = _GroupDays.of(known, ["item_id"])
+    groups = _Groups.of(known, ["item_id"])
     return pl.DataFrame({"item_stores_mean_28": groups.rolling(groups.mean(panel["observed"]), 28)})

@@ -110,6 +110,7 @@ def run_backtest(
     for name in models:
         require_library(name)
     metrics: list[pl.DataFrame] = []
+    # A fold that is scored must not choose what it is scored by.
     if settings.objective == "auto" and CHALLENGER in models and not folds[0].scored:
         metrics.append(try_objectives(demand, history, folds[0].cutoff, settings, progress))
         settings = with_chosen_objective(settings, metrics[0])

@@ -45,7 +45,9 @@ def totals_for(model: str, demand: pl.DataFrame, cutoff: date, settings: Forecas
 
 def align(forecast: pl.DataFrame, totals: StoreTotals, demand: pl.DataFrame, origin: date) -> pl.DataFrame:
     """The forecast of series with its means aligned to the totals; rows stay in their order."""
-    named = forecast.join(nodes_of_series(demand), on=SERIES, how="left", maintain_order="left")
+    # Every series that is forecast has a row on the day of the origin; the others need not be looked through.
+    nodes = nodes_of_series(demand.filter(pl.col("date") == origin))
+    named = forecast.join(nodes, on=SERIES, how="left", maintain_order="left")
     return totals.align(named, demand, origin).drop("department", "category")
 
 

@@ -15,7 +15,7 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
-from retail_platform.features.dense import SERIES
+from retail_platform.features.dense import SERIES, GroupDays
 
 TOTAL = "total"
 LEVELS: dict[str, tuple[str, ...]] = {
@@ -138,16 +138,13 @@ def _scales(known: pl.DataFrame, hierarchy: Hierarchy) -> Iterator[pl.DataFrame]
     """
     numbers = hierarchy.series.select(*SERIES).with_row_index("series")
     series = known.select(SERIES).join(numbers, on=SERIES, how="left", maintain_order="left")["series"].to_numpy()
-    day = known["date"].to_physical().to_numpy().astype(np.int64)
-    first, days = (int(day.min()), int(day.max() - day.min()) + 1) if day.size else (0, 1)
-    units = known["units"].to_numpy()
     for level in hierarchy.levels:
         node = hierarchy.series[level].to_numpy().astype(np.int64)
         nodes = int(node.max()) + 1
-        cells = node[series] * days + (day - first)
-        there = np.flatnonzero(np.bincount(cells, minlength=nodes * days))
-        change = np.diff(np.bincount(cells, units, nodes * days)[there])
-        of = there // days
+        table = GroupDays.numbered(node[series], nodes, known["date"])
+        sums, counts = table.sums(known["units"])
+        there = np.flatnonzero(counts)
+        change, of = np.diff(sums[there]), there // table.days
         known_nodes = np.bincount(of, minlength=nodes) > 0
         same = of[1:] == of[:-1]
         of, change = of[1:][same], change[same]

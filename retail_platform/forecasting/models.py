@@ -196,8 +196,8 @@ class Statistical:
 
     def predict_mean(self, demand: pl.DataFrame, history: pl.DataFrame, origin: date) -> pl.DataFrame:
         """See `MeanModel`. A day that tells nothing of demand takes the last known day of its weekday, or else the
-        next. A series that is too short, or was never available on some weekday, gets the mean of its last 28 known
-        days, and without one 0.
+        next. A series that is too short, or was never available on some weekday, gets the mean of the known days
+        of its last 28, and without one 0.
         """
         same_weekday = [*SERIES, pl.col("date").dt.weekday()]
         known = (
@@ -234,7 +234,9 @@ def fit_statistical(name: str) -> Fit:
     `MissingExtra` when called where its library is not installed.
     """
 
-    def fit(_: pl.DataFrame, __: pl.DataFrame, ___: date, settings: ForecastSettings, ____: Progress) -> Statistical:
+    def fit(
+        _demand: pl.DataFrame, _history: pl.DataFrame, _cutoff: date, settings: ForecastSettings, _progress: Progress
+    ) -> Statistical:
         require_library(name)
         return Statistical(name, settings.horizon_days, settings.threads)
 

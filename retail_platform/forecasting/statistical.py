@@ -41,8 +41,7 @@ def forecast_series(model: str, series: pl.DataFrame, horizon_days: int, process
     `series` holds series (a number), date and units: at least `SHORTEST_DAYS` days each, without a gap or a null. A
     series that the method cannot fit gets the mean of its days.
     """
-    numbers = series["series"].unique().sort()
-    parts = min(processes, max(1, numbers.len() // _SERIES_OF_A_PROCESS))
+    parts = min(processes, max(1, series["series"].n_unique() // _SERIES_OF_A_PROCESS))
     if parts == 1:
         return _forecast_part(model, series, horizon_days)
     split = [series.filter(pl.col("series") % parts == part) for part in range(parts)]
