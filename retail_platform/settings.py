@@ -9,7 +9,7 @@ import re
 import tomllib
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 from urllib.parse import parse_qs, urlsplit
 
 import polars as pl
@@ -708,7 +708,14 @@ def _path_of(variable: str) -> list[str]:
 
 
 def _is_list(path: list[str]) -> bool:
-    return path in (["forecast", "horizon_blocks"], ["forecast", "excluded_categories"], ["champion", "guarded"])
+    """Whether the settings of this path are several values, which a variable separates by commas."""
+    kind: Any = Settings
+    for key in path:
+        field = kind.model_fields.get(key) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        if field is None:
+            return False
+        kind = field.annotation
+    return get_origin(kind) is tuple
 
 
 _GROUPS = ("dict_type", "model_type", "model_attributes_type")

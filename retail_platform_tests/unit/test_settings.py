@@ -49,6 +49,7 @@ def test_text_of_variables_becomes_the_types_of_the_settings(tmp_path: Path) -> 
     variables = {
         "RETAIL_START_DATE": "2016-02-29",
         "RETAIL_FORECAST__HORIZON_BLOCKS": "7, 28",
+        "RETAIL_FORECAST__MODELS": "lightgbm, seasonal_naive, auto_ets",
         "RETAIL_CHAMPION__GUARDED": "horizon,store",
         "RETAIL_FORECAST__EXCLUDED_CATEGORIES": "FUEL, COUPONS",
         "RETAIL_REPLENISHMENT__SERVICE_LEVEL": "0.9",
@@ -58,6 +59,7 @@ def test_text_of_variables_becomes_the_types_of_the_settings(tmp_path: Path) -> 
     assert settings.start_date == date(2016, 2, 29)
     assert settings.forecast.horizon_blocks == (7, 28)
     assert settings.forecast.excluded_categories == ("FUEL", "COUPONS")
+    assert settings.forecast.models == ("lightgbm", "seasonal_naive", "auto_ets")
     assert settings.champion.guarded == ("horizon", "store")
     assert settings.replenishment.service_level == 0.9
     assert settings.feed("pos_sales").delimiter == ";"
@@ -89,6 +91,7 @@ def test_every_mistake_is_named_at_once_with_its_place_and_a_suggestion(tmp_path
         ({"RETAIL_FORECAST__TRES": "3"}, "RETAIL_FORECAST__TRES: unknown setting forecast.tres; did you mean trees?"),
         ({"RETAIL_CATALOG": "mysql://x"}, "catalog must be 'sqlite' or a postgres:// address"),
         ({"RETAIL_FORECAST__HORIZON_BLOCKS": "14,7"}, "horizon_blocks must be ascending positive days"),
+        ({"RETAIL_FORECAST__MODELS": "lightgbm,theta"}, "forecast.models lacks seasonal_naive"),
         ({"RETAIL_FEEDS__SALES__DELIMITER": ";"}, "unknown feed sales; known are pos_sales, "),
         ({"RETAIL_FEEDS__ITEMS__COLUMNS__SKU": "x"}, "feed items has no column sku; it has item_id, "),
         (
