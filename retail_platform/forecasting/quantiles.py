@@ -48,6 +48,7 @@ MOST_BINS = 50
 LARGEST_QUANTILE = 1e12
 
 _SMALLEST_MEAN = 1e-6
+_SMALLEST_OF_A_BIN = 0.1
 _SMALLEST_RATE = 0.05
 _SMALLEST_VARIANCE = 1e-6
 _ROUNDS = 10
@@ -341,8 +342,9 @@ def _empirical(known: pl.DataFrame) -> QuantileTable:
         own = bin_of == number
         centre = float(mean[own].mean())
         if centre >= 1:
-            # A bin of large means spans a wide range: what repeats there is the ratio, not the number of units.
-            row = np.quantile(units[own] / mean[own].clip(_SMALLEST_MEAN), _LEVELS) * centre
+            # A bin of large means spans a wide range: what repeats there is the ratio, not the number of units. Where
+            # there are few errors it may begin at zero, and a ratio to next to nothing says nothing of the others.
+            row = np.quantile(units[own] / np.maximum(mean[own], centre * _SMALLEST_OF_A_BIN), _LEVELS) * centre
         else:
             row = _quantiles_of_counts(units[own])
         centres.append(max(centre, _SMALLEST_MEAN))

@@ -119,6 +119,14 @@ def test_a_past_of_next_to_no_sales_says_little_of_a_series_that_sells() -> None
     assert (applied["q95"] >= applied["mean"]).all()
 
 
+def test_a_bin_that_spans_from_nothing_to_much_does_not_blow_up() -> None:
+    mean, units = np.tile([0.0, 4.0, 5.0, 6.0], 60), np.tile([1.0, 4.0, 6.0, 5.0], 60)
+    errors = pl.DataFrame({"mean": mean, "units": units, "horizon": 1, "dispersion": 1.0})
+    forecast = pl.DataFrame({"mean": [5.0], "horizon": 1, "listed": True, "dispersion": 1.0})
+    applied = QuantileCalibrator.fit(errors, BLOCKS).apply(forecast)
+    assert applied["q995"].item() < 20
+
+
 def test_a_block_with_few_errors_borrows_those_of_the_others_and_says_so() -> None:
     near = past(500, 1, 3.0).with_columns(horizon=pl.lit(3, pl.Int16))
     assert QuantileCalibrator.fit(near, BLOCKS).errors == ((500,), (500,))
