@@ -138,9 +138,9 @@ def compute(contestant: str, folder: Path) -> None:
 def same_by_platform(demand: pl.DataFrame) -> pl.DataFrame:
     """The statistics of units that mlforecast has as well, by the platform's own expressions."""
     from retail_platform.features.dense import DensePanel
-    from retail_platform.features.history import _lags, _statistics, _weekday_means
+    from retail_platform.features.history import _lags, _month_quantiles, _statistics, _weekday_means
 
-    shared = ("mean_", "std_", "median_", "upper_", "weighted_mean_")
+    shared = ("mean_", "std_", "weighted_mean_")
     dense = DensePanel.of(demand, "date")
     panel = dense.frame.select(
         series=pl.Series(dense.series, dtype=pl.UInt32),
@@ -149,7 +149,7 @@ def same_by_platform(demand: pl.DataFrame) -> pl.DataFrame:
         observed="units",
     )
     statistics = [one.over("series") for one in _statistics() if one.meta.output_name().startswith(shared)]
-    parts = [panel.select(_lags()), panel.select(statistics), _weekday_means(panel)]
+    parts = [panel.select(_lags()), panel.select(statistics), _month_quantiles(panel), _weekday_means(panel)]
     return pl.concat(parts, how="horizontal")
 
 

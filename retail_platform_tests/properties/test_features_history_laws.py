@@ -51,6 +51,7 @@ def reference(known: list[tuple[float, bool, bool]]) -> dict[str, float | None]:
     result |= {f"weekday_mean_{weeks}": mean(seen[::-7][:weeks]) for weeks in WEEKS}
     result |= {f"std_{days}": spread(seen[-days:]) for days in (7, 28)}
     result |= {"median_28": float(np.median(some(seen[-28:]))) if some(seen[-28:]) else None}
+    result |= {"upper_28": float(np.quantile(some(seen[-28:]), 0.9)) if some(seen[-28:]) else None}
     result |= {f"selling_share_{days}": mean(sold[-days:]) for days in (28, 112)}
     result |= {f"weighted_mean_{span}": weighted(span) for span in SPANS}
     return result
