@@ -111,12 +111,30 @@ def run_in_process(
     )
 
 
+@pytest.fixture(scope="session")
+def opening_day(tmp_path_factory: pytest.TempPathFactory) -> Retailer:
+    """A home with a landing zone, a lake and Dagster's records, and nothing in them. Tests copy it, since making the
+    tables takes most of a second each time.
+    """
+    retailer = Retailer(small_settings(tmp_path_factory.mktemp("opening_day") / "home"))
+    prepare_home(retailer.settings)
+    retailer.lake.prepare()
+    with instance_of(retailer.settings):
+        return retailer
+
+
 @pytest.fixture
-def new_retailer(tmp_path: Path) -> Retailer:
-    """A home with a landing zone and nothing in it."""
+def without_a_lake(tmp_path: Path) -> Retailer:
+    """A home with a landing zone and nothing else."""
     settings = small_settings(tmp_path / "home")
     prepare_home(settings)
     return Retailer(settings)
+
+
+@pytest.fixture
+def new_retailer(opening_day: Retailer, tmp_path: Path) -> Retailer:
+    """A home with nothing in it yet."""
+    return opening_day.copy_to(tmp_path / "home")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -91,9 +92,13 @@ def room_of(module: str) -> str:
     return module.removesuffix(".py").split("/")[0]
 
 
-def imported_names(source: str) -> Iterator[tuple[str, bool]]:
+@cache
+def imported_names(source: str) -> tuple[tuple[str, bool], ...]:
     """Each imported module, and whether it is imported when the module loads."""
-    tree = ast.parse(source)
+    return tuple(_imported_names(ast.parse(source)))
+
+
+def _imported_names(tree: ast.Module) -> Iterator[tuple[str, bool]]:
     # `if TYPE_CHECKING:` never runs.
     unread = {
         id(inner)

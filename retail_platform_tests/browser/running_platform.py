@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.error import URLError
@@ -61,10 +62,12 @@ class RunningPlatform:
     def log(self) -> Path:
         return self.home.parent / "ui.log"
 
-    def days_of_latest_commit(self, table: str) -> str:
-        """First and last business day that the newest commit of a table replaced, as its provenance names them."""
+    def days_of_commits(self, table: str, newest: int) -> set[str]:
+        """First and last business day that each of the newest commits of a table replaced, as its provenance names
+        them.
+        """
         commits = (json.loads(text or "{}") for text in self._lake.snapshots()["commit_extra_info"])
-        return next(str(commit["partition"]) for commit in commits if commit.get("asset") == table)
+        return set(islice((str(commit["partition"]) for commit in commits if commit.get("asset") == table), newest))
 
     def query_lake(self, statement: str) -> list[dict[str, Any]]:
         """Rows of the lake, read beside the processes that write to it. In this process: a command each time would

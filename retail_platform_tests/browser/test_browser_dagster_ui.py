@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -114,27 +115,37 @@ def test_an_asset_page_shows_its_checks_and_that_they_passed(page: Page) -> None
     expect(page.get_by_text("Succeeded", exact=True)).to_have_count(3, timeout=60_000)
 
 
-def test_a_new_landing_file_becomes_a_forecast_without_a_click(platform: RunningPlatform) -> None:
+def test_a_new_landing_file_becomes_forecasts_and_orders_without_a_click(platform: RunningPlatform) -> None:
+    """A file brings the next day and a line that is a month late; nobody does anything more."""
     (last,) = platform.query_lake("SELECT max(business_date) AS day FROM clean.sales")
     last_day: date = last["day"]
-    next_day = last_day + timedelta(days=1)
-    older = f"SELECT * FROM clean.sales WHERE business_date <= DATE '{last_day}' ORDER BY ALL"
-    issued = f"SELECT * FROM forecast.demand WHERE forecast_origin <= DATE '{last_day}' ORDER BY ALL"
-    before = platform.query_lake(older), platform.query_lake(issued)
-    sold = _drop_next_day(platform.home / "landing", last_day)
-
-    wait_for(
-        f"a forecast from {next_day}",
-        lambda: platform.query_lake(f"SELECT 1 FROM forecast.demand WHERE forecast_origin = DATE '{next_day}' LIMIT 1"),
-        seconds=PATIENCE,
-        every=3,
+    next_day, late_day = last_day + timedelta(days=1), last_day - timedelta(days=30)
+    kept = (
+        f"SELECT * FROM clean.sales WHERE business_date <= '{last_day}' AND business_date <> '{late_day}' ORDER BY ALL",
+        f"SELECT * FROM forecast.demand WHERE forecast_origin <= '{last_day}' ORDER BY ALL",
+        f"SELECT * FROM forecast.inventory_requirements WHERE forecast_origin <= '{last_day}' ORDER BY ALL",
+        "SELECT * FROM model.registry ORDER BY ALL",
     )
+    before = [platform.query_lake(statement) for statement in kept]
+    sold, late = _drop_next_day(platform.home / "landing", last_day, late_day)
+    of_the_late_day = (
+        "SELECT units FROM features.demand "
+        f"WHERE date = '{late_day}' AND store_id = '{late['store_id']}' AND item_id = '{late['item_id']}'"
+    )
+    (units_before,) = platform.query_lake(of_the_late_day)
+
+    orders = f"SELECT 1 FROM forecast.inventory_requirements WHERE forecast_origin = '{next_day}' LIMIT 1"
+    wait_for(f"orders from {next_day}", lambda: platform.query_lake(orders), seconds=PATIENCE, every=3)
     (new,) = platform.query_lake(
-        f"SELECT count(*) AS rows, sum(quantity) AS units FROM clean.sales WHERE business_date = DATE '{next_day}'"
+        f"SELECT count(*) AS rows, sum(quantity) AS units FROM clean.sales WHERE business_date = '{next_day}'"
     )
     assert (new["rows"], new["units"]) == (sold.height, sold["quantity"].sum())
-    assert (platform.query_lake(older), platform.query_lake(issued)) == before
-    assert platform.days_of_latest_commit("clean.sales") == f"{next_day}...{next_day}"
+    assert [platform.query_lake(statement) for statement in kept] == before
+    (units_after,) = platform.query_lake(of_the_late_day)
+    assert units_after["units"] == units_before["units"] + late["quantity"]
+    assert platform.days_of_commits("clean.sales", 2) == {f"{day}...{day}" for day in (next_day, late_day)}
+    series = "SELECT DISTINCT store_id, item_id FROM forecast.demand WHERE forecast_origin = '{}' ORDER BY ALL"
+    assert platform.query_lake(series.format(next_day)) == platform.query_lake(series.format(last_day))
 
 
 def test_materialize_all_of_each_science_group_succeeds_from_a_click(page: Page, platform: RunningPlatform) -> None:
@@ -158,11 +169,13 @@ def _click_materialize_all(page: Page, group: str) -> str:
     return launched.inner_text().split()[2]
 
 
-def _drop_next_day(landing: Path, last_day: date) -> pl.DataFrame:
-    """Deliver the last day's sales once more as those of the day after, and return the rows."""
+def _drop_next_day(landing: Path, last_day: date, late_day: date) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Deliver the last day's sales once more as those of the day after, with one line more, of a day long past, and
+    return the rows of the new day and that line.
+    """
     files = sorted((landing / "pos_sales").glob("simulated-*.parquet"))
     sales = pl.concat([pl.read_parquet(file) for file in files])
-    day = pl.col("business_date")
-    new = sales.filter(day == last_day).with_columns(day + timedelta(days=1))
-    write_landing_file(landing, "pos_sales", f"sales_{last_day + timedelta(days=1)}.csv", new)
-    return new
+    new = sales.filter(business_date=last_day).with_columns(business_date=last_day + timedelta(days=1))
+    late = new.head(1).with_columns(pl.lit("late").alias("transaction_id"), business_date=late_day)
+    write_landing_file(landing, "pos_sales", f"sales_{last_day + timedelta(days=1)}.csv", pl.concat([new, late]))
+    return new, late.row(0, named=True)

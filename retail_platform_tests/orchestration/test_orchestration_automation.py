@@ -1,7 +1,7 @@
 """The conditions under which science refreshes itself, evaluated tick by tick as the daemon does it.
 
 Here: what is asked for after which event. The runs are real but make nothing: stand-ins with the keys of the assets.
-Real assets are in test_orchestration_daemon.py.
+Real assets under a real daemon are in browser/.
 """
 
 from collections.abc import Iterator

@@ -10,9 +10,8 @@ import polars as pl
 import pytest
 
 from retail_platform.contracts import FEEDS
-from retail_platform.orchestration.runner import prepare_home
 from retail_platform.orchestration.sensors import clean_requests
-from retail_platform_tests.simulated_retailer import Retailer, run_in_process, small_settings
+from retail_platform_tests.simulated_retailer import Retailer, run_in_process
 
 TODAY = datetime.now(UTC).date()
 SALES = "business_date,store_id,item_id,quantity,sales_amount,transaction_id,line_number,sold_at,customer_id"
@@ -123,14 +122,12 @@ class Delivery:
 
 
 @pytest.fixture(scope="module")
-def delivery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivery]:
-    retailer = Retailer(small_settings(tmp_path_factory.mktemp("bad_input") / "home"))
-    prepare_home(retailer.settings)
+def delivery(opening_day: Retailer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivery]:
+    retailer = opening_day.copy_to(tmp_path_factory.mktemp("bad_input") / "home")
     with dg.DagsterInstance.ephemeral() as instance:
         drop(retailer, "items", "items.csv", "item_id,category\nMILK,DAIRY\nSOUP,GROCERY\n")
         drop(retailer, "stores", "stores.csv", "store_id,store_name\nS1,Main Street\n")
         drop(retailer, "pos_sales", "a_good.csv", f"{SALES}\n" + line({**GOOD, "transaction_id": "good"}))
-        retailer.lake.prepare()
         assert ingest(retailer, instance, "items", "stores", "pos_sales").success
         clean(retailer, instance)
         good_sales = retailer.lake.read("clean.sales")
@@ -284,7 +281,6 @@ def test_the_customer_is_named_in_raw_and_in_rejected_rows_only(delivery: Delive
 
 def test_a_file_dropped_into_the_wrong_folder_first_is_taken_in_where_it_belongs(new_retailer: Retailer) -> None:
     content = "store_id,item_id,business_date,quantity\nS1,MILK,2017-03-01,2\n"
-    new_retailer.lake.prepare()
     with dg.DagsterInstance.ephemeral() as instance:
         file = drop(new_retailer, "stores", "sales.csv", content)
         assert ingest(new_retailer, instance, "stores").success
@@ -294,7 +290,6 @@ def test_a_file_dropped_into_the_wrong_folder_first_is_taken_in_where_it_belongs
 
 
 def test_without_any_sales_science_says_what_to_do(new_retailer: Retailer) -> None:
-    new_retailer.lake.prepare()
     with dg.DagsterInstance.ephemeral() as instance:
         result = run_in_process(new_retailer, instance, [dg.AssetKey(["features", "demand"])])
     assert not result.success

@@ -72,6 +72,7 @@ def test_a_mistake_ends_the_process_with_code_1_and_no_traceback(tmp_path: Path)
         (("sql", "SELECT 1"), "there is no lake at"),
         (("models", "list"), "there is no lake at"),
         (("forecast", "show"), "there is no lake at"),
+        (("explore",), "there is no lake at"),
         (("lake", "snapshots"), "there is no lake at"),
         (("lake", "fsck"), "there is no lake at"),
         (("lake", "maintain"), "there is no lake at"),
@@ -288,6 +289,4 @@ def test_demand_is_explored_on_one_page(shell: Shell, retailer: Retailer) -> Non
 
 
 def test_there_is_nothing_to_explore_before_there_is_a_panel(shell: Shell, new_retailer: Retailer) -> None:
-    assert "there is no lake at" in shell.refused("explore")
-    new_retailer.lake.prepare()
     assert "there is no demand panel to explore yet" in shell.use(new_retailer).refused("explore")

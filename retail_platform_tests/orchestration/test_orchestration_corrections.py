@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -11,11 +10,10 @@ from retail_platform.contracts import FEEDS
 from retail_platform.governance.quarantine import Selection, duplicates_by_file, replaced_rows
 from retail_platform.orchestration.ingestion import ingest_feed
 from retail_platform.orchestration.replay import replay
-from retail_platform.orchestration.runner import prepare_home
 from retail_platform.orchestration.sensors import range_tags
 from retail_platform.orchestration.staleness import last_commits, pending_days
 from retail_platform.settings import FeedSettings
-from retail_platform_tests.simulated_retailer import Retailer, run_in_process, small_settings
+from retail_platform_tests.simulated_retailer import Retailer, run_in_process
 
 MONDAY = date(2017, 3, 6)
 TUESDAY = MONDAY + timedelta(days=1)
@@ -59,12 +57,9 @@ def line(item: str, quantity: str, store: str = "S1", day: date = MONDAY) -> dic
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Shop:
+def shop(new_retailer: Retailer) -> Shop:
     """Two stores and two days, and a correction of one store-day that leaves a line out."""
-    retailer = Retailer(small_settings(tmp_path / "home"))
-    prepare_home(retailer.settings)
-    retailer.lake.prepare()
-    shop = Shop(retailer)
+    shop = Shop(new_retailer)
     monday = [line("MILK", "1"), line("SOUP", "2"), line("MILK", "3", "S2")]
     shop.deliver("monday.csv", *monday, line("MILK", "4", day=TUESDAY))
     shop.deliver("monday_v2.csv", line("MILK", "5"))

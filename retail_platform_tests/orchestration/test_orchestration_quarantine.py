@@ -20,11 +20,10 @@ from retail_platform.governance.quarantine import (
 )
 from retail_platform.orchestration.ingestion import ingest_feed
 from retail_platform.orchestration.replay import move_to_own_days
-from retail_platform.orchestration.runner import prepare_home
 from retail_platform.orchestration.sensors import range_tags
 from retail_platform.settings import FeedSettings
 from retail_platform_tests.shell import Shell
-from retail_platform_tests.simulated_retailer import Retailer, run_in_process, small_settings
+from retail_platform_tests.simulated_retailer import Retailer, run_in_process
 
 MONDAY, TUESDAY = date(2017, 3, 6), date(2017, 3, 7)
 CUSTOMER = "C-4711-00815"
@@ -53,11 +52,9 @@ def clean_sales(retailer: Retailer, first: date, last: date) -> bool:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Retailer:
+def shop(opening_day: Retailer, tmp_path_factory: pytest.TempPathFactory) -> Retailer:
     """Rejected, repeated and corrected rows on two days, and a third day that is withheld. Tests read it only."""
-    retailer = Retailer(small_settings(tmp_path_factory.mktemp("quarantine") / "home"))
-    prepare_home(retailer.settings)
-    retailer.lake.prepare()
+    retailer = opening_day.copy_to(tmp_path_factory.mktemp("quarantine") / "home")
     good = sale(item_id="SOUP")
     deliver(retailer, "pos_sales", "a.csv", [sale(quantity="many"), sale(quantity="few", store_id=" "), good, good])
     deliver(
@@ -218,7 +215,6 @@ class TestReplay:
         assert entry["action"] == "replay"
 
     def test_rows_whose_dates_can_be_read_now_move_to_their_days(self, shell: Shell, new_retailer: Retailer) -> None:
-        new_retailer.lake.prepare()
         rows = [sale(business_date="06.03.2017"), sale(business_date="07.03.2017"), sale(business_date="never")]
         deliver(new_retailer, "pos_sales", "german.csv", rows)
         arrival = new_retailer.lake.read("raw.pos_sales")["partition_date"][0]
@@ -250,7 +246,6 @@ class TestReplay:
 
 
 def test_moving_rows_to_their_days_changes_no_other_column_and_loses_no_row(new_retailer: Retailer) -> None:
-    new_retailer.lake.prepare()
     days = [str(MONDAY), "07.03.2017", "08.03.2017", "31.12.2999", "01.01.1999", "", "never", str(TUESDAY)]
     deliver(
         new_retailer, "pos_sales", "a.csv", [sale(business_date=day, item_id=f"I{n}") for n, day in enumerate(days)]

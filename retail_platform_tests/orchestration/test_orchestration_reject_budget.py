@@ -12,10 +12,9 @@ import pytest
 from retail_platform.contracts import TABLES
 from retail_platform.lakehouse import Append, Provenance
 from retail_platform.orchestration.ingestion import ingest_feed
-from retail_platform.orchestration.runner import prepare_home
 from retail_platform.orchestration.sensors import RANGE_END, RANGE_START, clean_requests
 from retail_platform.settings import FeedSettings
-from retail_platform_tests.simulated_retailer import Retailer, run_in_process, small_settings
+from retail_platform_tests.simulated_retailer import Retailer, run_in_process
 
 MARCH = [date(2017, 3, day) for day in range(1, 9)]
 GOOD, BAD, NEXT, LATER, UNKNOWN_ITEMS, BESIDE_BAD_ITEMS = MARCH[:6]
@@ -73,11 +72,9 @@ class Facts:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, Facts]]:
+def story(opening_day: Retailer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, Facts]]:
     """A retailer with a bad day, a bad correction, waivers, a raised budget, late items and a bad item master."""
-    retailer = Retailer(small_settings(tmp_path_factory.mktemp("reject_budget") / "home"))
-    prepare_home(retailer.settings)
-    retailer.lake.prepare()
+    retailer = opening_day.copy_to(tmp_path_factory.mktemp("reject_budget") / "home")
     facts = Facts()
     with dg.DagsterInstance.ephemeral() as instance:
         shop = Shop(retailer, instance)

@@ -125,7 +125,6 @@ class TestLandingFiles:
     ) -> None:
         monkeypatch.setattr(sensors, "FIRST_PAUSE", timedelta(0))
         new_retailer.land("pos_sales", "a.csv", [sale(DAY)])
-        new_retailer.lake.prepare()
         tick = Ticks(sensors.landing_files, new_retailer, instance)
         keys = {tick()[0].run_key for _ in range(3)}
         assert len(keys) == 3
@@ -150,7 +149,6 @@ class TestLandingFiles:
         file.write_text("store_id\nS1\n")
         tick = Ticks(sensors.landing_files, new_retailer, instance)
         assert len(tick()) == 1
-        new_retailer.lake.prepare()
         assert ingest_feed(new_retailer.lake, "pos_sales", "test").broken
         assert tick() == []
         assert Ticks(sensors.landing_files, new_retailer, instance)() == [], "nor after the cursor was lost"
@@ -159,8 +157,8 @@ class TestLandingFiles:
 
 
 class TestChangedDays:
-    def test_waits_for_a_lake(self, new_retailer: Retailer, instance: dg.DagsterInstance) -> None:
-        assert Ticks(sensors.changed_days, new_retailer, instance)() == []
+    def test_waits_for_a_lake(self, without_a_lake: Retailer, instance: dg.DagsterInstance) -> None:
+        assert Ticks(sensors.changed_days, without_a_lake, instance)() == []
 
     def test_asks_for_the_masters_alone_and_then_for_each_range_of_days_once(
         self, new_retailer: Retailer, instance: dg.DagsterInstance
@@ -289,7 +287,6 @@ class TestDriftHolds:
     ) -> None:
         tick = Ticks(sensors.drift_holds, new_retailer, instance)
         assert tick() == []
-        new_retailer.lake.prepare()
         assert tick() == []
         self.measure(new_retailer, 1, drifted=True)
         assert tick() == [], "one measurement is not enough"

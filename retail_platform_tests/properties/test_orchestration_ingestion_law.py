@@ -6,7 +6,6 @@ step begins with a lake that is opened anew. The fault matrix does the same with
 """
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 import polars as pl
-import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -32,7 +30,7 @@ from retail_platform.orchestration.ingestion import ingest_feed
 from retail_platform.orchestration.sensors import ranges
 from retail_platform.orchestration.staleness import pending_days
 from retail_platform.settings import FeedSettings
-from retail_platform_tests.simulated_retailer import small_settings
+from retail_platform_tests.simulated_retailer import Retailer
 
 # An example takes seconds; to shorten one that failed takes as long as a hundred of them.
 QUICK = settings(max_examples=3, deadline=None, phases=[Phase.explicit, Phase.generate])
@@ -112,8 +110,8 @@ class Died(BaseException):
 class Shop:
     """A home into which files of point-of-sale lines come, and what was landed there: the number of rows by content."""
 
-    def __init__(self, home: Path) -> None:
-        self.settings = small_settings(home)
+    def __init__(self, retailer: Retailer) -> None:
+        self.settings = retailer.settings
         self.texts: list[str] = []
         self.landed: dict[str, int] = {}
 
@@ -190,22 +188,13 @@ class Shop:
             assert_frame_equal(lake.read(name).select(rows.columns).sort(grain), rows.sort(grain))
 
 
-@pytest.fixture(scope="module")
-def prepared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("law") / "prepared"
-    made = small_settings(home)
-    (made.landing / "pos_sales").mkdir(parents=True)
-    Lakehouse(made).prepare()
-    return home
-
-
 @EFFORT
 @given(st.lists(ROUNDS, min_size=5, max_size=7))
 def test_every_row_is_accounted_for_whatever_lands_and_whenever_a_process_dies(
-    prepared_home: Path, rounds: list[Round]
+    opening_day: Retailer, rounds: list[Round]
 ) -> None:
-    with TemporaryDirectory(dir=prepared_home.parent) as folder:
-        shop = Shop(shutil.copytree(prepared_home, Path(folder) / "home"))
+    with TemporaryDirectory(dir=opening_day.settings.home.parent) as folder:
+        shop = Shop(opening_day.copy_to(Path(folder) / "home"))
         for happens in rounds:
             shop.live_through(happens)
         shop.take_in()
