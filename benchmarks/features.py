@@ -138,19 +138,19 @@ def compute(contestant: str, folder: Path) -> None:
 def same_by_platform(demand: pl.DataFrame) -> pl.DataFrame:
     """The statistics of units that mlforecast has as well, by the platform's own expressions."""
     from retail_platform.features.dense import DensePanel
-    from retail_platform.features.history import _lags, _month_quantiles, _statistics, _weekday_means
+    from retail_platform.features.history import _lags, _statistics, _unit_means, _unit_quantiles
 
-    shared = ("mean_", "std_", "weighted_mean_")
+    shared = ("std_", "weighted_mean_")
     dense = DensePanel.of(demand, "date")
     panel = dense.frame.select(
         series=pl.Series(dense.series, dtype=pl.UInt32),
         age=pl.Series(dense.ages, dtype=pl.UInt32),
-        weekday=pl.col("date").dt.weekday(),
         observed="units",
     )
     statistics = [one.over("series") for one in _statistics() if one.meta.output_name().startswith(shared)]
-    parts = [panel.select(_lags()), panel.select(statistics), _month_quantiles(panel), _weekday_means(panel)]
-    return pl.concat(parts, how="horizontal")
+    observed = panel["observed"]
+    own = [_unit_means(observed, dense.ages), _unit_quantiles(observed, dense.ages)]
+    return pl.concat([panel.select(_lags()), panel.select(statistics), *own], how="horizontal")
 
 
 def by_mlforecast(files: list[Path]) -> None:

@@ -1,10 +1,11 @@
-"""Quantiles over the last days are those that Polars computes, to the last bit."""
+"""Means and quantiles over the last days are those that Polars computes; quantiles to the last bit."""
 
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_series_equal
 
-from retail_platform.features.rolling import rolling_quantiles
+from retail_platform.features.rolling import rolling_means, rolling_quantiles
 
 
 def series_of(lengths: list[int], missing: float) -> pl.DataFrame:
@@ -30,7 +31,21 @@ def test_they_equal_those_of_polars(lengths: list[int], missing: float) -> None:
         assert own.equals(expected, null_equal=True)
 
 
+@pytest.mark.parametrize("missing", [0, 0.3, 0.97])
+@pytest.mark.parametrize("lengths", [[1], [6, 7, 8, 1, 90, 364, 400], [20_000, 15_000]], ids=["a day", "short", "long"])
+def test_means_equal_those_of_polars(lengths: list[int], missing: float) -> None:
+    frame = series_of(lengths, missing)
+    for step, windows in ((1, (7, 14, 28, 91, 364)), (1, (28,)), (7, (4, 8, 13))):
+        step_of_series = ["series", pl.col("age") % step]
+        own = rolling_means(frame["units"], frame["age"].to_numpy(), windows, step=step)
+        for window, mean in zip(windows, own, strict=True):
+            rolling = pl.col("units").cast(pl.Float64).rolling_mean(window, min_samples=1)
+            expected = frame.select(rolling.over(step_of_series).cast(pl.Float32)).to_series()
+            assert_series_equal(mean, expected, check_names=False, rel_tol=1e-5, abs_tol=1e-6)
+
+
 def test_no_days_have_no_quantiles() -> None:
     (none,) = rolling_quantiles(pl.Series([], dtype=pl.Float32), np.array([], np.int64), 28, (0.5,))
     assert none.is_empty()
     assert none.dtype == pl.Float32
+    assert all(mean.is_empty() for mean in rolling_means(none, np.array([], np.int64), (1, 28)))
