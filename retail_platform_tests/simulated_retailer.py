@@ -12,6 +12,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from filelock import FileLock
 
 from retail_platform.lakehouse import Lakehouse
@@ -20,6 +22,21 @@ from retail_platform.orchestration.runner import Step, bring_up_to_date, instanc
 from retail_platform.settings import Settings, load_settings
 from retail_platform.sources.landing import write_landing_file
 from retail_platform.sources.simulator import SimulationParameters, write_simulation
+
+# Dagster asks for the newest form of its records whenever it opens them and for each run, and alembic reads a hundred
+# files to tell it. In a process of tests, which opens them hundreds of times, they are read once.
+_read_scripts = ScriptDirectory.from_config
+_scripts: dict[tuple[str | None, str | None], ScriptDirectory] = {}
+
+
+def _scripts_of(config: Config) -> ScriptDirectory:
+    key = config.config_file_name, config.get_main_option("script_location")
+    if key not in _scripts:
+        _scripts[key] = _read_scripts(config)
+    return _scripts[key]
+
+
+ScriptDirectory.from_config = _scripts_of  # type: ignore[method-assign,assignment]
 
 FIRST_DAY = date(2017, 1, 1)
 SIMULATION = SimulationParameters(stores=4, items=9, days=130, start_date=FIRST_DAY, receipts=True, customers=40)

@@ -1,9 +1,9 @@
 """Means and quantiles over the last days of each series, in a fraction of the time of Polars' own.
 
-Here: what Polars' `rolling_mean` and `rolling_quantile` within each series tell. Polars moves one window at a time along
-each series. Here the sums of long windows are put together from those of shorter ones, a dozen additions for all
-windows of up to a year, and every window whose quantiles are wanted is sorted anew, with the vector instructions of
-the processor. Not here: which statistics there are, and those that Polars computes as fast (`history.py`).
+Here: what Polars' `rolling_mean` and `rolling_quantile` within each series tell. Polars moves one window at a time
+along each series. Here the sums of long windows are put together from those of shorter ones, a dozen additions for
+all windows of up to a year, and every window whose quantiles are wanted is sorted anew, with the vector instructions
+of the processor. Not here: which statistics there are, and those that Polars computes as fast (`history.py`).
 
 Values are one column of a panel in which every series is one run of rows; `ages` has the rows since each began.
 """
