@@ -114,12 +114,23 @@ class Retailer:
         return event.asset_check_evaluation_data.passed
 
 
+_last_job: dict[str, dg.JobDefinition] = {}
+
+
+def _job(settings: Settings) -> dg.JobDefinition:
+    """All assets of a retailer; those of the last one are kept, since building them takes as long as a small run."""
+    told = settings.model_dump_json()
+    if told not in _last_job:
+        _last_job.clear()
+        _last_job[told] = build_definitions(settings).resolve_implicit_global_asset_job_def()
+    return _last_job[told]
+
+
 def run_in_process(
     retailer: Retailer, instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], tags: Mapping[str, str] | None = None
 ) -> dg.ExecuteInProcessResult:
     """One run of these assets and their checks, as the daemon would launch it."""
-    job = build_definitions(retailer.settings).resolve_implicit_global_asset_job_def()
-    return job.execute_in_process(
+    return _job(retailer.settings).execute_in_process(
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         instance=instance,
         asset_selection=list(keys),

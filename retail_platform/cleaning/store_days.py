@@ -73,15 +73,16 @@ def judge_replaced(
     one row per grain.
 
     Where it has a row of the same grain, that is `repeated` or `superseded`; where it has none, the row is `withdrawn`
-    and there is no number.
+    and there is no number. A broken row is `withdrawn` as well: without the declaration it would be rejected, and
+    `orchestration/corrections.py` looks for this kind.
     """
     new = {value: f"{value} kept" for value in values}
     counterparts = kept.select(
         *grain, *(pl.col(value).alias(name) for value, name in new.items()), kept_row_number="source_row_number"
     )
-    same = pl.all_horizontal("readable", *(pl.col(value).eq_missing(pl.col(name)) for value, name in new.items()))
+    same = pl.all_horizontal(pl.col(value).eq_missing(pl.col(name)) for value, name in new.items())
     kind = (
-        pl.when(pl.col("kept_row_number").is_null())
+        pl.when(pl.col("kept_row_number").is_null() | ~pl.col("readable"))
         .then(pl.lit("withdrawn"))
         .when(same)
         .then(pl.lit("repeated"))

@@ -224,6 +224,6 @@ class DuplicateRows(_SetAside):
     kept_row_number: pl.Int64 = column("Row in that file; empty where it has none of this grain", nullable=True, ge=1)
     kind: pl.String = column(
         "repeated: the same values; superseded: a later file brought other values; withdrawn: a later file, complete "
-        "for the store and day, has no such row",
+        "for the store and day, has no such row, or the row was broken",
         isin=["repeated", "superseded", "withdrawn"],
     )

@@ -164,7 +164,8 @@ replaces = "store_day"     # "row" by default
   that wait together are taken in by name, so `sales_2017-03-01_v2.csv` corrects `sales_2017-03-01.csv`. The stores and
   days that are not in it stay as they were.
 - **What becomes of the earlier rows.** Every one, also those that had been rejected, becomes a duplicate of a kind:
-  `repeated` or `superseded` where the new file has a good row of the same key, `withdrawn` where it has none.
+  `repeated` or `superseded` where the new file has a good row of the same key, `withdrawn` where it has none and where
+  the earlier row had been rejected.
   `kept_file_id` names the file that counts. `retail-platform quarantine list --duplicates` counts them by file.
 - **A bad correction replaces nothing.** A later file counts for a store and day if a row of it is good there, and no
   larger a share of them than `reject_budget` is rejected and not waived; `tolerated_rejects` excuses none, for there is

@@ -6,7 +6,10 @@ cleaned again. Not here: the rule itself (`cleaning/store_days.py`).
 
 from datetime import date
 
+import polars as pl
+
 from retail_platform.cleaning.store_days import HELD_BACK
+from retail_platform.cleaning.text import trimmed
 from retail_platform.contracts import Feed
 from retail_platform.lakehouse import Lakehouse
 
@@ -21,8 +24,8 @@ _SEVERAL_FILES = """
 def days_of_another_rule(lakehouse: Lakehouse, feed: Feed) -> set[date]:
     """Days whose clean rows are not what the feed's `replaces` makes of them.
 
-    Under `store_day` that shows in a store's day that comes from several files; under `row` in rows that were withdrawn
-    or held back for the sake of whole days.
+    Under `store_day` that shows in a store's day that comes from several files, or for which a row of a file before the
+    one that counts is still rejected; under `row` in rows that were withdrawn or held back for the sake of whole days.
     """
     if lakehouse.settings.feed(feed.name).replaces == "row":
         days = lakehouse.query(
@@ -35,10 +38,37 @@ def days_of_another_rule(lakehouse: Lakehouse, feed: Feed) -> set[date]:
     shared = lakehouse.query(_SEVERAL_FILES, [feed.name])["day"].sort().to_list()
     if not shared:
         return set()
-    days = lakehouse.query(
-        f"SELECT DISTINCT {feed.date_column} FROM {feed.clean_table} "
-        f"WHERE {feed.date_column} BETWEEN ? AND ? AND {feed.date_column} IN (SELECT unnest(?)) "
-        f"GROUP BY {feed.date_column}, store_id HAVING min(source_file_id) <> max(source_file_id)",
+    counting = lakehouse.query(
+        f"SELECT {feed.date_column} AS day, store_id, min(source_file_id) AS file_id, max(source_file_id) AS last_file "
+        f"FROM {feed.clean_table} WHERE day BETWEEN ? AND ? AND day IN (SELECT unnest(?)) GROUP BY ALL",
         [shared[0], shared[-1], shared],
     )
-    return set(days.to_series())
+    mixed = counting.filter(pl.col("file_id") != pl.col("last_file"))
+    return {*mixed["day"], *_broken_rows_of_earlier_files(lakehouse, feed, shared, counting)["day"]}
+
+
+def _broken_rows_of_earlier_files(
+    lakehouse: Lakehouse, feed: Feed, days: list[date], counting: pl.DataFrame
+) -> pl.DataFrame:
+    """Rejected rows of a store's day that arrived before the file that counts there (`counting`: day, store_id,
+    file_id), and which that file would withdraw. A row whose date cannot be read is of no day and stays rejected.
+    """
+    sources = [feed.date_column, lakehouse.settings.feed(feed.name).business_date_from]
+    rejected = lakehouse.query(
+        "SELECT DISTINCT partition_date AS day, file_id, row_json FROM quarantine.rejected_rows WHERE feed = ? "
+        "AND partition_date BETWEEN ? AND ? AND partition_date IN (SELECT unnest(?)) "
+        "AND NOT list_bool_or(list_transform(reasons, reason -> list_contains(?, split_part(reason, ':', 1))))",
+        [feed.name, days[0], days[-1], days, [column for column in sources if column]],
+    )
+    arrival = lakehouse.query(
+        "SELECT file_id, row_number() OVER (ORDER BY ingested_at, file_id) AS arrival FROM raw.ingested_files "
+        "WHERE feed = ?",
+        [feed.name],
+    )
+    return (
+        rejected.with_columns(store_id=trimmed(pl.col("row_json").str.json_path_match("$.store_id")))
+        .join(counting, on=["day", "store_id"], suffix="_that_counts")
+        .join(arrival, on="file_id")
+        .join(arrival, left_on="file_id_that_counts", right_on="file_id", suffix="_that_counts")
+        .filter(pl.col("arrival") < pl.col("arrival_that_counts"))
+    )

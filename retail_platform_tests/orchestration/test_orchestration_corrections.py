@@ -89,6 +89,26 @@ def test_a_declaration_has_the_days_cleaned_again_and_what_it_withdraws_can_be_s
     assert shop.clean() == row_by_row
 
 
+def test_a_declaration_withdraws_broken_lines_of_the_file_before_the_one_that_counts(shop: Shop) -> None:
+    shop.declare(FeedSettings())
+    late = TUESDAY + timedelta(days=1)
+    shop.deliver("late.csv", line("MILK", "many", day=late), line("SOUP", "many", day=late))
+    shop.deliver("late_v2.csv", line("MILK", "2", day=late))
+    shop.clean()
+    rejected = shop.retailer.lake.read("quarantine.rejected_rows")
+    assert rejected.height == 2
+
+    shop.declare(COMPLETE)
+    assert late in shop.pending(), "of the counting file alone, but with broken lines of the one before"
+    shop.clean()
+    assert shop.retailer.lake.read("quarantine.rejected_rows").is_empty()
+
+    shop.declare(FeedSettings())
+    assert late in shop.pending(), "also for the line that the counting file has, too"
+    shop.clean()
+    assert shop.retailer.lake.read("quarantine.rejected_rows").drop("rejected_at").equals(rejected.drop("rejected_at"))
+
+
 def test_a_broken_correction_leaves_the_day_as_it_was_until_a_replay_finds_it_good(shop: Shop) -> None:
     shop.declare(COMPLETE)
     shop.deliver("monday_v3.csv", line("BREAD", "1,5"), line("MILK", "7"))

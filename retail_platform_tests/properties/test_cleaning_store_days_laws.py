@@ -139,8 +139,8 @@ def _store_day(parts: list[dict[int, Row]], budget: float) -> dict[Place, object
             if number < counting and row.item not in kept:
                 found[number, position] = ("withdrawn", counting, None)
             elif number < counting:
-                same = row.is_good and row.on_hand == parts[counting][kept[row.item]].on_hand
-                found[number, position] = ("repeated" if same else "superseded", counting, kept[row.item])
+                same = "repeated" if row.on_hand == parts[counting][kept[row.item]].on_hand else "superseded"
+                found[number, position] = (same if row.is_good else "withdrawn", counting, kept[row.item])
             elif number > counting:
                 found[number, position] = "held back" if row.is_good else "rejected"
     return found

@@ -132,7 +132,7 @@ def test_where_no_file_is_within_the_budget_the_first_stands() -> None:
 def test_rejected_rows_of_the_earlier_file_are_replaced_with_it() -> None:
     old = file(OLD, [("S1", "MILK", "?"), ("S1", "SOUP", "2"), ("S2", "MILK", "?")])
     cleaned = clean(old, file(NEW, [("S1", "MILK", "1")]))
-    assert left_out(cleaned) == [(OLD, 1, NEW, 1, "superseded"), (OLD, 2, NEW, None, "withdrawn")]
+    assert left_out(cleaned) == [(OLD, 1, NEW, 1, "withdrawn"), (OLD, 2, NEW, None, "withdrawn")]
     assert list(rejected(cleaned)) == [(OLD, 3)]
 
 
