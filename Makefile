@@ -12,7 +12,7 @@ TEST_WORKERS ?= 3
 # all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test tests faults ui lint lock clean
+.PHONY: demo test faults ui lint lock clean
 
 demo: $(READY)
 	$(BIN)/retail-platform demo
@@ -20,11 +20,7 @@ demo: $(READY)
 ui: $(READY)
 	$(BIN)/retail-platform ui
 
-# Side by side: types need one core for half a minute.
 test: $(READY)
-	$(MAKE) --no-print-directory --jobs=2 lint tests
-
-tests: $(READY)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 # The whole fault matrix on both catalogs, a quarter of an hour on a quiet machine; it writes docs/faults.md.
