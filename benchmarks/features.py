@@ -138,7 +138,7 @@ def compute(contestant: str, folder: Path) -> None:
 def same_by_platform(demand: pl.DataFrame) -> pl.DataFrame:
     """The statistics of units that mlforecast has as well, by the platform's own expressions."""
     from retail_platform.features.dense import DensePanel
-    from retail_platform.features.history import _lags, _statistics, _unit_means, _unit_quantiles
+    from retail_platform.features.history import _lags, _means, _statistics, _unit_quantiles
 
     shared = ("std_", "weighted_mean_")
     dense = DensePanel.of(demand, "date")
@@ -148,8 +148,8 @@ def same_by_platform(demand: pl.DataFrame) -> pl.DataFrame:
         observed="units",
     )
     statistics = [one.over("series") for one in _statistics() if one.meta.output_name().startswith(shared)]
-    observed = panel["observed"]
-    own = [_unit_means(observed, dense.ages), _unit_quantiles(observed, dense.ages)]
+    means = _means(panel, dense.ages, ("mean", "weekday_mean"))
+    own = [means, _unit_quantiles(panel["observed"], dense.ages)]
     return pl.concat([panel.select(_lags()), panel.select(statistics), *own], how="horizontal")
 
 

@@ -48,8 +48,16 @@ pip --no-build-isolation --editable .
 "$venv/bin/python" -c 'import lightgbm' 2>/dev/null || need libgomp1
 "$venv/bin/python" -c 'import lightgbm'
 # Byte code of what nearly every process imports. Several start side by side, and each would compile all of it anew,
-# ten seconds' worth; the packages whole would take a minute, most of them for modules that are never run.
-packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-(cd "$packages" && "$OLDPWD/$venv/bin/python" -m compileall -q -j 0 -x '/tests?/' alembic dagster dagster_graphql \
-    dagster_shared dagster_webserver evidently graphene graphql hypothesis _pytest litestar matplotlib nltk numpy pandas \
-    pandera playwright plotly/io polars psycopg pydantic scipy sklearn sqlalchemy statsmodels) >/dev/null || true
+# ten seconds' worth; everything would take a minute, most of it for modules that are never run.
+"$venv/bin/python" - <<'END'
+import compileall
+import re
+import sysconfig
+
+PACKAGES = """alembic dagster dagster_graphql dagster_shared dagster_webserver evidently graphene graphql hypothesis
+_pytest litestar matplotlib nltk numpy pandas pandera playwright plotly/io polars psycopg pydantic scipy sklearn
+sqlalchemy statsmodels"""
+for package in PACKAGES.split():
+    folder = f"{sysconfig.get_path('purelib')}/{package}"
+    compileall.compile_dir(folder, quiet=2, workers=0, rx=re.compile("/tests?/"))
+END

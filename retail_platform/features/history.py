@@ -5,7 +5,7 @@ of a day (the panel itself holds it) and the pairing of a target day with its as
 (`forecasting/training_set.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -41,6 +41,18 @@ _READ = (
 """Columns of the demand panel from which a history is made; of a large panel the others are not copied."""
 _OBSERVED = pl.col("observed")
 
+_MEANS: dict[str, tuple[pl.Expr, tuple[int, ...], int]] = {
+    "mean": (_OBSERVED, WINDOWS, 1),
+    "weekday_mean": (_OBSERVED, WEEKS, 7),
+    "selling_share": (_OBSERVED > 0, (28, 112), 1),
+    "available_share": (_OBSERVED.is_not_null(), (28,), 1),
+    "promotion_mean": (pl.col("on_promotion"), (28,), 1),
+    "price_mean": (pl.col("price"), (28, 364), 1),
+    "temperature_mean": (pl.col("temperature"), (7,), 1),
+    "precipitation_mean": (pl.col("precipitation"), (7,), 1),
+}
+"""Of what means are taken, of how many rows, and how many days these lie apart."""
+
 
 def build_history(demand: pl.DataFrame) -> pl.DataFrame:
     """Compute features.demand_history from a frame of features.demand: one row per series and day up to the last one
@@ -68,7 +80,6 @@ def build_history(demand: pl.DataFrame) -> pl.DataFrame:
             panel.select(_lags()),
             panel.select(statistic.over("series") for statistic in _statistics()),
             _means(panel, dense.ages),
-            _unit_means(panel["observed"], dense.ages),
             _unit_quantiles(panel["observed"], dense.ages),
             _department(known, panel),
             _item_mean(known, panel),
@@ -114,30 +125,15 @@ def _lags() -> list[pl.Expr]:
     return [pl.when(pl.col("age") >= days).then(_OBSERVED.shift(days)).alias(f"units_lag_{days}") for days in LAGS]
 
 
-def _means(panel: pl.DataFrame, ages: Positions) -> pl.DataFrame:
-    """Means of days of the series; those of its units are apart."""
-    wanted = {
-        "selling_share": (_OBSERVED > 0, (28, 112)),
-        "available_share": (_OBSERVED.is_not_null(), (28,)),
-        "promotion_mean": (pl.col("on_promotion"), (28,)),
-        "price_mean": (pl.col("price"), (28, 364)),
-        "temperature_mean": (pl.col("temperature"), (7,)),
-        "precipitation_mean": (pl.col("precipitation"), (7,)),
-    }
+def _means(panel: pl.DataFrame, ages: Positions, names: Collection[str] = tuple(_MEANS)) -> pl.DataFrame:
+    """Means over days of the series, and over the same weekday of weeks."""
     return pl.DataFrame(
-        mean.alias(f"{name}_{days}")
-        for name, (values, windows) in wanted.items()
-        for days, mean in zip(windows, rolling_means(panel.select(values).to_series(), ages, windows), strict=True)
-    )
-
-
-def _unit_means(observed: pl.Series, ages: Positions) -> pl.DataFrame:
-    """Means of units over days, and over the same weekday of weeks."""
-    days = zip(WINDOWS, rolling_means(observed, ages, WINDOWS), strict=True)
-    weeks = zip(WEEKS, rolling_means(observed, ages, WEEKS, step=7), strict=True)
-    return pl.DataFrame(
-        [mean.alias(f"mean_{number}") for number, mean in days]
-        + [mean.alias(f"weekday_mean_{number}") for number, mean in weeks]
+        mean.alias(f"{name}_{number}")
+        for name, (values, windows, step) in _MEANS.items()
+        if name in names
+        for number, mean in zip(
+            windows, rolling_means(panel.select(values).to_series(), ages, windows, step=step), strict=True
+        )
     )
 
 

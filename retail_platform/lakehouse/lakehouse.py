@@ -83,7 +83,6 @@ class Lakehouse:
         self._on_step = on_step
         self._lasting: frozenset[Folder] = frozenset()
         self._compaction: int | None = None
-        self._is_prepared = False
         self._reader = Reader(settings, connect)
         self._writer = Writer(settings, connect)
 
@@ -95,8 +94,6 @@ class Lakehouse:
 
     def prepare(self) -> None:
         """Create every schema and contract table that is missing, so that a table never written reads as empty."""
-        if self._is_prepared:
-            return
         try:
             there = set(self.query(_TABLES_OF_LAKE)["name"])
         except LakeError:
@@ -104,8 +101,6 @@ class Lakehouse:
             there = set()
         if not there.issuperset(TABLES):
             self._create(TABLES.values())
-        # Nothing ever drops a table.
-        self._is_prepared = True
 
     def _create(self, tables: Iterable[Table]) -> None:
         with table_locks(self.settings, ["lake"]):

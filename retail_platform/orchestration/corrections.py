@@ -44,14 +44,15 @@ def days_of_another_rule(lakehouse: Lakehouse, feed: Feed) -> set[date]:
         [shared[0], shared[-1], shared],
     )
     mixed = counting.filter(pl.col("file_id") != pl.col("last_file"))
-    return {*mixed["day"], *_broken_rows_of_earlier_files(lakehouse, feed, shared, counting)["day"]}
+    return {*mixed["day"], *_days_with_broken_rows_of_earlier_files(lakehouse, feed, shared, counting)}
 
 
-def _broken_rows_of_earlier_files(
+def _days_with_broken_rows_of_earlier_files(
     lakehouse: Lakehouse, feed: Feed, days: list[date], counting: pl.DataFrame
-) -> pl.DataFrame:
-    """Rejected rows of a store's day that arrived before the file that counts there (`counting`: day, store_id,
-    file_id), and which that file would withdraw. A row whose date cannot be read is of no day and stays rejected.
+) -> pl.Series:
+    """Days with rejected rows that arrived before the file that counts for their store and day (`counting`: day,
+    store_id, file_id), and which that file would withdraw. A row whose date cannot be read is of no day and stays
+    rejected.
     """
     sources = [feed.date_column, lakehouse.settings.feed(feed.name).business_date_from]
     rejected = lakehouse.query(
@@ -65,10 +66,11 @@ def _broken_rows_of_earlier_files(
         "WHERE feed = ?",
         [feed.name],
     )
-    return (
+    replaced = (
         rejected.with_columns(store_id=trimmed(pl.col("row_json").str.json_path_match("$.store_id")))
         .join(counting, on=["day", "store_id"], suffix="_that_counts")
         .join(arrival, on="file_id")
         .join(arrival, left_on="file_id_that_counts", right_on="file_id", suffix="_that_counts")
         .filter(pl.col("arrival") < pl.col("arrival_that_counts"))
     )
+    return replaced["day"]

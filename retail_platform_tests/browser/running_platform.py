@@ -122,6 +122,14 @@ class RunningPlatform:
             data: dict[str, Any] = json.load(answer)["data"]
         return data
 
+    def tables_of_runs(self) -> dict[str, set[str]]:
+        """The tables that each run was asked for, by the id of the run, the oldest first."""
+        runs = self.query("{ runsOrError(limit: 50) { ... on Runs { results { runId assetSelection { path } } } } }")
+        return {
+            run["runId"]: {".".join(key["path"]) for key in run["assetSelection"] or ()}
+            for run in reversed(runs["runsOrError"]["results"])
+        }
+
     def finished_run(self, run_id: str, *, seconds: float) -> str:
         """Wait for the end of the run whose id begins with `run_id`, and return its status, with what failed in it."""
         run = wait_for(f"run {run_id} to end", lambda: self._finished(run_id), seconds=seconds)

@@ -54,9 +54,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def platform(
-    browser: Browser, finished: Retailer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningPlatform]:
+def platform(finished: Retailer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
     """A small simulated retailer, up to date, with the UI and its daemon running."""
     home = tmp_path_factory.mktemp("browser") / "home"
     shutil.copytree(finished.settings.home, home)
@@ -127,6 +125,7 @@ def test_a_new_landing_file_becomes_forecasts_and_orders_without_a_click(platfor
         "SELECT * FROM model.registry ORDER BY ALL",
     )
     before = [platform.query_lake(statement) for statement in kept]
+    earlier_runs = platform.tables_of_runs()
     sold, late = _drop_next_day(platform.home / "landing", last_day, late_day)
     of_the_late_day = (
         "SELECT units FROM features.demand "
@@ -143,6 +142,15 @@ def test_a_new_landing_file_becomes_forecasts_and_orders_without_a_click(platfor
     assert [platform.query_lake(statement) for statement in kept] == before
     (units_after,) = platform.query_lake(of_the_late_day)
     assert units_after["units"] == units_before["units"] + late["quantity"]
+    runs = [tables for run, tables in platform.tables_of_runs().items() if run not in earlier_runs]
+    assert runs[:3] == [{"raw.pos_sales"}, {"clean.sales"}, {"clean.sales"}]
+    assert set().union(*runs[3:]) == {
+        "features.demand",
+        "features.demand_history",
+        "forecast.demand",
+        "forecast.inventory_requirements",
+        "monitoring.data_drift",
+    }, "what the new day concerns, and no new model"
     assert platform.days_of_commits("clean.sales", 2) == {f"{day}...{day}" for day in (next_day, late_day)}
     series = "SELECT DISTINCT store_id, item_id FROM forecast.demand WHERE forecast_origin = '{}' ORDER BY ALL"
     assert platform.query_lake(series.format(next_day)) == platform.query_lake(series.format(last_day))
