@@ -7,8 +7,9 @@ last count are read. The memory is a Parquet file in the cache folder of the hom
 Here: the counts and their memory. Not here: what is made of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 from uuid import uuid4
@@ -36,24 +37,31 @@ def counts_of(lake: Lakehouse, counted: Sequence[Counted]) -> list[pl.DataFrame]
     All tables are counted in one state of the lake. Raises `LakeError` where the catalog says that a table has another
     number of rows than were counted in its files.
     """
-    files = _files(lake, counted)
+    remembered = [_remembered(lake.settings, table, columns) for table, columns in counted]
+    tables = _stored(lake, [table for table, _ in counted])
     while True:
-        found = [_counts(lake, table, columns, files[table]) for table, columns in counted]
-        # Whoever committed meanwhile may have changed what was counted in the middle of it.
-        before, files = files, _files(lake, counted)
-        if all(files[table].equals(before[table]) for table in files):
+        found = [
+            _counts(lake, table, columns, memory, tables[table])
+            for (table, columns), memory in zip(counted, remembered, strict=True)
+        ]
+        if all(memory is counts for memory, counts in zip(remembered, found, strict=True)):
             break
-    for (table, columns), (counts, there) in zip(counted, found, strict=True):
+        # Whoever committed meanwhile may have changed what was counted in the middle of it.
+        before, tables = tables, _stored(lake, tables)
+        if all(stored.files.equals(before[table].files) for table, stored in tables.items()):
+            break
+    for (table, columns), memory, counts in zip(counted, remembered, found, strict=True):
         rows = int(counts["rows"].sum())
-        if rows != there:
+        if rows != tables[table].rows:
             raise LakeError(
-                f"{rows} rows were counted in the files of {table} and the catalog says {there}; "
+                f"{rows} rows were counted in the files of {table} and the catalog says {tables[table].rows}; "
                 "`retail-platform lake fsck` tells which file disagrees"
             )
-        _remember(lake.settings, table, columns, counts)
+        if counts is not memory:
+            _remember(lake.settings, table, columns, counts)
     return [
         counts.filter(pl.col("rows") > 0).group_by(columns).agg(pl.col("rows").sum())
-        for (_, columns), (counts, _) in zip(counted, found, strict=True)
+        for (_, columns), counts in zip(counted, found, strict=True)
     ]
 
 
@@ -63,30 +71,44 @@ def forget(settings: Settings) -> None:
         file.unlink(missing_ok=True)
 
 
-def _files(lake: Lakehouse, counted: Sequence[Counted]) -> dict[str, pl.DataFrame]:
-    """The files of each table in one state of the lake: data_file, and delete_file, empty where there is none."""
-    tables = [table for table, _ in counted]
+@dataclass(frozen=True)
+class _Stored:
+    """A table in one state of the lake: its files (data_file, and delete_file, empty where there is none), and how many
+    rows the catalog says there are, which knows it without reading them."""
+
+    files: pl.DataFrame
+    rows: int
+
+
+def _stored(lake: Lakehouse, tables: Collection[str]) -> dict[str, _Stored]:
+    """The tables by name, all in one state of the lake."""
     listings = [
-        f"SELECT '{table}' AS name, data_file, coalesce(delete_file, '') AS delete_file "
+        f"SELECT '{table}' AS name, data_file, coalesce(delete_file, '') AS delete_file, NULL AS rows "
         f"FROM ducklake_list_files('{LAKE}', '{table.split('.')[1]}', schema => '{table.split('.')[0]}')"
         for table in tables
     ]
-    listed = lake.query(" UNION ALL ".join(listings)).sort("name", *_KEY)
-    return {table: listed.filter(name=table).select(_KEY) for table in tables}
+    counts = [f"SELECT '{table}', NULL, NULL, count(*) FROM {ddl.qualified(table)}" for table in tables]
+    found = lake.query(" UNION ALL ".join([*listings, *counts]))
+    rows = dict(found.filter(pl.col("rows").is_not_null()).select("name", "rows").iter_rows())
+    files = found.filter(pl.col("rows").is_null()).sort("name", *_KEY)
+    return {table: _Stored(files.filter(name=table).select(_KEY), rows[table]) for table in tables}
 
 
-def _counts(lake: Lakehouse, table: str, columns: Sequence[str], files: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """The counts of these files of the table, with their names, and how many rows the catalog says there are."""
-    remembered = _remembered(lake.settings, table, columns)
+def _counts(
+    lake: Lakehouse, table: str, columns: Sequence[str], remembered: pl.DataFrame, stored: _Stored
+) -> pl.DataFrame:
+    """The counts of the table's files, with their names; `remembered` itself where it has them all and no other."""
+    found = remembered
     for memory in (remembered, remembered.clear()):
-        known = memory.join(files, on=_KEY, how="semi", maintain_order="left")
-        new = files.join(memory, on=_KEY, how="anti", maintain_order="left")
-        found = pl.concat([known, _counted_now(lake, table, columns, new).select(known.columns)])
-        # The catalog knows the number of rows of a table without reading it.
-        there = int(lake.query(f"SELECT count(*) FROM {ddl.qualified(table)}").item())
-        if found["rows"].sum() == there:
+        known = memory.join(stored.files, on=_KEY, how="semi", maintain_order="left")
+        new = stored.files.join(memory, on=_KEY, how="anti", maintain_order="left")
+        if new.is_empty() and known.height == memory.height:
+            found = memory
+        else:
+            found = pl.concat([known, _counted_now(lake, table, columns, new).select(known.columns)])
+        if found["rows"].sum() == stored.rows:
             break
-    return found, there
+    return found
 
 
 def _counted_now(lake: Lakehouse, table: str, columns: Sequence[str], files: pl.DataFrame) -> pl.DataFrame:
@@ -117,8 +139,6 @@ def _remembered(settings: Settings, table: str, columns: Sequence[str]) -> pl.Da
 
 
 def _remember(settings: Settings, table: str, columns: Sequence[str], counts: pl.DataFrame) -> None:
-    if counts.equals(_remembered(settings, table, columns)):
-        return
     part = _folder(settings) / f".{uuid4()}.part"
     # Where the home cannot be written, everything is counted the next time.
     with suppress(OSError):

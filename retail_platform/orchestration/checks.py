@@ -1,7 +1,7 @@
 """Blocking checks that read the lake back: the contract of every table, and the account of every raw row."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -63,11 +63,8 @@ def _identity_check(feed: Feed) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]
     ) -> dg.AssetCheckResult:
         days = days_of_run(context) if feed.date_column else None
-        counts = [
-            _rows_by_file(lakehouse, name, feed, days)
-            for name in (feed.raw_table, feed.clean_table, "quarantine.rejected_rows", "quarantine.duplicate_rows")
-        ]
-        account = row_identity(*counts)
+        tables = (feed.raw_table, feed.clean_table, "quarantine.rejected_rows", "quarantine.duplicate_rows")
+        account = row_identity(*_rows_by_file(lakehouse, tables, feed, days))
         wrong = account.filter(pl.col("difference") != 0)
         totals = account.select(pl.exclude("file_id").sum()).row(0, named=True)
         return dg.AssetCheckResult(
@@ -78,20 +75,25 @@ def _identity_check(feed: Feed) -> dg.AssetChecksDefinition:
     return every_row_accounted_for
 
 
-def _rows_by_file(lakehouse: Lakehouse, table: str, feed: Feed, days: Any) -> pl.DataFrame:
-    clean = table == feed.clean_table
-    file_column = "source_file_id" if clean else "file_id"
-    conditions, parameters = [f"{file_column} IS NOT NULL"], []
-    if table.startswith("quarantine."):
-        conditions.append("feed = ?")
-        parameters.append(feed.name)
-    if days:
-        conditions.append(f"{feed.date_column if clean else 'partition_date'} BETWEEN ? AND ?")
-        parameters.extend(days)
-    return lakehouse.query(
-        f"SELECT {file_column} AS file_id, count(*) AS rows FROM {table} WHERE {' AND '.join(conditions)} GROUP BY ALL",
-        parameters,
-    )
+def _rows_by_file(lakehouse: Lakehouse, tables: Sequence[str], feed: Feed, days: Any) -> list[pl.DataFrame]:
+    """For each of the tables its rows of the feed by landing file, all of one state of the lake: file_id, rows."""
+    questions, parameters = [], []
+    for table in tables:
+        clean = table == feed.clean_table
+        file_column = "source_file_id" if clean else "file_id"
+        conditions = [f"{file_column} IS NOT NULL"]
+        if table.startswith("quarantine."):
+            conditions.append("feed = ?")
+            parameters.append(feed.name)
+        if days:
+            conditions.append(f"{feed.date_column if clean else 'partition_date'} BETWEEN ? AND ?")
+            parameters.extend(days)
+        questions.append(
+            f"SELECT '{table}' AS table_name, {file_column} AS file_id, count(*) AS rows FROM {table} "
+            f"WHERE {' AND '.join(conditions)} GROUP BY ALL"
+        )
+    found = lakehouse.query(" UNION ALL ".join(questions), parameters)
+    return [found.filter(table_name=table).drop("table_name") for table in tables]
 
 
 def _parts(

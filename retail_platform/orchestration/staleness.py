@@ -183,15 +183,15 @@ def _of_shard(table: str, shard: str) -> str:
 
 def _runs_without_rows(instance: dg.DagsterInstance, shards: Collection[str]) -> dict[str, LastCommit]:
     """The last run of each table, and of each of its shards, where it made no row."""
-    found = {}
+    newest = instance.get_latest_materialization_events([dg.AssetKey(table.asset_key) for table in TABLES.values()])
+    made = {".".join(key.path): event.asset_materialization if event else None for key, event in newest.items()}
     for table in TABLES.values():
-        for shard in ("", *shards):
-            filters = dg.AssetRecordsFilter(dg.AssetKey(table.asset_key), asset_partitions=[shard] if shard else None)
+        for shard in shards:
+            filters = dg.AssetRecordsFilter(dg.AssetKey(table.asset_key), asset_partitions=[shard])
             for record in instance.fetch_materializations(filters, limit=1).records:
-                commit = _commit_without_rows(record.asset_materialization)
-                if commit is not None:
-                    found[_of_shard(table.name, shard)] = commit
-    return found
+                made[_of_shard(table.name, shard)] = record.asset_materialization
+    commits = {name: _commit_without_rows(materialization) for name, materialization in made.items()}
+    return {name: commit for name, commit in commits.items() if commit is not None}
 
 
 def _commit_without_rows(made: dg.AssetMaterialization | None) -> LastCommit | None:

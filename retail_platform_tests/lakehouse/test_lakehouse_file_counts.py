@@ -74,7 +74,7 @@ def test_only_files_that_are_new_are_read(two_days: Lakehouse, monkeypatch: pyte
     assert_counts_are_right(two_days)
     assert_counts_are_right(two_days)
     (new,) = set((two_days.settings.lake_data / "quarantine" / "waivers").iterdir()) - before
-    assert read == [[str(new)], []]
+    assert read == [[str(new)]]
 
 
 def test_a_memory_that_is_cut_off_or_wrong_is_made_anew(two_days: Lakehouse) -> None:

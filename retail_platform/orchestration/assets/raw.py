@@ -1,5 +1,7 @@
 """Bronze: each feed's new landing files and what its sources have that is new, as received. One body for all feeds."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from retail_platform.contracts import FEEDS, Feed
@@ -33,7 +35,8 @@ def _raw_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
     def raw(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult[None]:
         lakehouse.prepare()
         result, sources = bring_in(lakehouse, feed.name, context.run.run_id, context.log.info)
-        metadata = {**_metadata(lakehouse, feed, result), **_source_metadata(sources)}
+        rows_there = _rows(lakehouse, [feed.raw_table, *_WRITTEN_ALONGSIDE])
+        metadata = {**_metadata(lakehouse, feed, result, rows_there[feed.raw_table]), **_source_metadata(sources)}
         failures = [report.in_words() for report in sources if report.problem and not report.stale]
         if result.broken:
             refused = f"{len(result.broken)} files of {feed.name} were refused, the others were taken in: "
@@ -44,17 +47,17 @@ def _raw_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
             if report.stale:
                 context.log.warning("the data of a source is stale: %s", report.in_words())
         for name in _WRITTEN_ALONGSIDE:
-            rows = _rows(lakehouse, name)
+            rows = rows_there[name]
             context.log_event(dg.AssetMaterialization(name.split("."), metadata={"dagster/row_count": rows}))
         return dg.MaterializeResult(metadata=metadata)
 
     return raw
 
 
-def _metadata(lakehouse: Lakehouse, feed: Feed, result: Ingestion) -> dict[str, dg.MetadataValue]:
+def _metadata(lakehouse: Lakehouse, feed: Feed, result: Ingestion, rows: int) -> dict[str, dg.MetadataValue]:
     landing = lakehouse.settings.landing / feed.name
     facts: dict[str, object] = {
-        "dagster/row_count": _rows(lakehouse, feed.raw_table),
+        "dagster/row_count": rows,
         "dagster/uri": landing.as_uri(),
         "new_files": result.ingested,
         "new_rows": result.rows,
@@ -79,5 +82,6 @@ def _plain(value: object) -> dg.MetadataValue:
     return dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.text(str(value))
 
 
-def _rows(lakehouse: Lakehouse, table: str) -> int:
-    return int(lakehouse.query(f"SELECT count(*) FROM {table}").item())
+def _rows(lakehouse: Lakehouse, tables: Sequence[str]) -> dict[str, int]:
+    counted = [f"SELECT '{table}', count(*) FROM {table}" for table in tables]
+    return dict(lakehouse.query(" UNION ALL ".join(counted)).iter_rows())
