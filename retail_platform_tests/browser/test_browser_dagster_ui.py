@@ -64,13 +64,21 @@ def platform(finished: Retailer, tmp_path_factory: pytest.TempPathFactory) -> It
     platform.stop()
 
 
-@pytest.fixture
-def page(browser: Browser, platform: RunningPlatform) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def tab(browser: Browser, platform: RunningPlatform) -> Iterator[Page]:
+    """The one tab of these tests: a new one would compile the UI's scripts anew."""
     context = browser.new_context(base_url=platform.address, viewport={"width": 1600, "height": 1000})
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    yield page
+    tab = context.new_page()
+    tab.set_default_timeout(60_000)
+    yield tab
     context.close()
+
+
+@pytest.fixture
+def page(tab: Page) -> Iterator[Page]:
+    """The tab, left empty: a page that is shown keeps a processor busy, which runs need."""
+    yield tab
+    tab.goto("about:blank")
 
 
 def test_the_asset_graph_shows_every_group(page: Page) -> None:
@@ -158,7 +166,6 @@ def test_a_new_landing_file_becomes_forecasts_and_orders_without_a_click(platfor
 
 def test_materialize_all_of_each_science_group_succeeds_from_a_click(page: Page, platform: RunningPlatform) -> None:
     runs = {group: _click_materialize_all(page, group) for group in SCIENCE_GROUPS}
-    # A page that shows a run in progress keeps a processor busy, which the runs need.
     page.goto("about:blank")
     ends = {group: platform.finished_run(run_id, seconds=PATIENCE) for group, run_id in runs.items()}
     assert ends == dict.fromkeys(SCIENCE_GROUPS, "SUCCESS")
