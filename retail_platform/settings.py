@@ -242,7 +242,12 @@ class ForecastSettings(_Settings):
         description="What the mean model minimises; auto tries them all before each backtest, and takes tweedie where "
         "none is clearly better or the panel is short",
     )
-    trees: int = Field(default=300, ge=1)
+    trees: int = Field(default=300, ge=1, description="Most trees of one mean model")
+    early_stopping: bool = Field(
+        default=True,
+        description="Stop at the number of trees that did best on two windows before all that a backtest scores; where "
+        "the panel is too short for these all trees are grown",
+    )
     leaves: int = Field(default=63, ge=2)
     learning_rate: float = Field(default=0.06, gt=0, le=1)
     tweedie_variance_power: float = Field(

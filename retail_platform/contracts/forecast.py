@@ -190,8 +190,8 @@ class BacktestMetrics(pa.DataFrameModel):
     cutoff: pl.Date = column("Last day that the model had seen")
     segment: pl.String = column(
         "Part of the panel: 'all', 'horizon 1-7', 'department FOODS', 'class AX' (turnover A to C, regularity X to Z); "
-        "or a level of the hierarchy: 'level store x category'; 'objective poisson' for a small training that was to "
-        "choose the objective"
+        "or a level of the hierarchy: 'level store x category'; 'objective poisson' or 'trees 180' for a trial, which "
+        "was to choose how a model learns"
     )
     metric: pl.String = column("wape, bias, rmsse, pinball, coverage_90 ...; wrmsse and wspl for 'all' and the levels")
     value: pl.Float64 = column("Value of the metric", nullable=True)

@@ -19,10 +19,10 @@ from retail_platform.forecasting.expected import expected_units, nodes_of_series
 from retail_platform.forecasting.hierarchy import Hierarchy, node_scales
 from retail_platform.forecasting.metrics import HIERARCHICAL_METRICS, all_metrics, series_scales
 from retail_platform.forecasting.models import CHALLENGER, MODELS, Progress, silent
-from retail_platform.forecasting.objective import try_objectives, with_chosen_objective
 from retail_platform.forecasting.quantiles import NodeSpread, QuantileCalibrator, dispersions
 from retail_platform.forecasting.statistical import require_library
 from retail_platform.forecasting.training_set import HorizonBlock, horizon_blocks, name_of_block
+from retail_platform.forecasting.trials import run_trials, with_choices
 from retail_platform.settings import ForecastSettings
 
 SHORTEST_TRAINING_DAYS = 28
@@ -46,7 +46,7 @@ class Fold:
 @dataclass(frozen=True)
 class Backtest:
     """`forecasts`: the scored folds with quantiles, as model.backtest_forecasts without its run facts. `metrics`: long
-    form (model, cutoff, segment, metric, value), the trials of objectives among them. `errors`: model, cutoff,
+    form (model, cutoff, segment, metric, value), the trials among them. `errors`: model, cutoff,
     store_id, item_id, horizon, mean, uncorrected_mean, dispersion and units of all folds, the unscored one included:
     what the quantiles of later folds are learned from.
     """
@@ -97,8 +97,9 @@ def run_backtest(
     models: Collection[str] | None = None,
 ) -> Backtest:
     """Forecast from every fold's cutoff with every model of `models`, or else of the settings, trained anew on what was
-    known then. Where the settings leave the objective open, it is chosen by trials that end before the first scored
-    fold's window begins. Raises `MissingExtra` before anything else where the library of a model is not installed.
+    known then. Where the settings leave the objective or the number of trees open, they are chosen by trials that end
+    before the first scored fold's window begins. Raises `MissingExtra` before anything else where the library of a
+    model is not installed.
 
     The quantiles of a fold are learned from the errors of the folds before it, whose targets all lie at or before its
     cutoff. `units` is null, and the day not scored, where the item was out of stock or not listed.
@@ -111,10 +112,9 @@ def run_backtest(
         require_library(name)
     metrics: list[pl.DataFrame] = []
     # A fold that is scored must not choose what it is scored by.
-    if settings.objective == "auto" and CHALLENGER in models and not folds[0].scored:
-        metrics.append(try_objectives(demand, history, folds[0].cutoff, settings, progress))
-        settings = with_chosen_objective(settings, metrics[0])
-        progress(f"objective: {settings.objective}")
+    if CHALLENGER in models and not folds[0].scored:
+        metrics.append(run_trials(demand, history, folds[0].cutoff, settings, progress))
+        settings = with_choices(settings, metrics[0])
     errors: list[pl.DataFrame] = []
     forecasts: list[pl.DataFrame] = []
     for number, fold in enumerate(folds, start=1):

@@ -262,20 +262,30 @@ class LightGbm:
 
     def predict_mean(self, demand: pl.DataFrame, history: pl.DataFrame, origin: date) -> pl.DataFrame:
         """See `MeanModel`."""
+        return self.predict_stages(demand, history, origin, [None])[None]
+
+    def predict_stages(
+        self, demand: pl.DataFrame, history: pl.DataFrame, origin: date, counts: Sequence[int | None]
+    ) -> dict[int | None, pl.DataFrame]:
+        """What `predict_mean` would give with the first so many trees of each block, null for all, by their number."""
         import lightgbm
 
-        known, parts = Known.of(demand, history), []
+        known = Known.of(demand, history)
+        parts: dict[int | None, list[pl.DataFrame]] = {count: [] for count in counts}
         for block, text in zip(self.blocks, self.boosters, strict=True):
             rows = forecast_rows(known, block, origin=origin)
             if rows.is_empty():
                 continue
-            booster = lightgbm.Booster(model_str=text)
-            departure = booster.predict(matrix(rows, self.categories), raw_score=True, num_threads=self.threads)
-            mean = OBJECTIVES[self.objective].mean(np.asarray(departure, np.float64), level_of(rows))
-            parts.append(rows.select(*SERIES, "date", "listed", mean=pl.Series(mean)))
-        if not parts:
-            return _forecast(_days_ahead(demand, origin, 0).with_columns(mean=pl.lit(0.0)), origin)
-        return _forecast(pl.concat(parts).lazy(), origin)
+            booster, numbers, level = lightgbm.Booster(model_str=text), matrix(rows, self.categories), level_of(rows)
+            for count in counts:
+                departure = booster.predict(numbers, raw_score=True, num_iteration=count, num_threads=self.threads)
+                mean = OBJECTIVES[self.objective].mean(np.asarray(departure, np.float64), level)
+                parts[count].append(rows.select(*SERIES, "date", "listed", mean=pl.Series(mean)))
+        nothing = _days_ahead(demand, origin, 0).with_columns(mean=pl.lit(0.0))
+        return {
+            count: _forecast(pl.concat(of_blocks).lazy() if of_blocks else nothing, origin)
+            for count, of_blocks in parts.items()
+        }
 
     def importance(self) -> pl.DataFrame:
         """Share of the loss that each feature saved, over all blocks: feature, share; the greatest first."""

@@ -30,8 +30,8 @@ def card_files(
     from retail_platform.forecasting.challenge import compare
     from retail_platform.forecasting.explanation import explain
     from retail_platform.forecasting.model_card import LIMITS, ModelCard, card_html, card_markdown, panel_facts
-    from retail_platform.forecasting.objective import without_trials
     from retail_platform.forecasting.training_set import FEATURES, horizon_blocks
+    from retail_platform.forecasting.trials import without_trials
 
     settings, errors = lakehouse.settings, evidence.forecasts
     own, naive = (errors.filter(pl.col("model") == name) for name in (model.name, NAIVE))

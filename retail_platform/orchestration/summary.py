@@ -65,8 +65,8 @@ def summary(lakehouse: Lakehouse) -> list[tuple[str, str]]:
 def forecast_report(lakehouse: Lakehouse) -> Path:
     """Write reports/forecast.html from what the lake holds, and return its place."""
     from retail_platform.forecasting.charts import backtest_chart, forecast_chart
-    from retail_platform.forecasting.objective import without_trials
     from retail_platform.forecasting.report import Picture, forecast_report_html
+    from retail_platform.forecasting.trials import without_trials
 
     origin = last_known_day(lakehouse)
     metrics = without_trials(_newest_metrics(lakehouse))

@@ -139,8 +139,8 @@ def train_version(lakehouse: Lakehouse, shard: str, *, run_id: str, progress: "P
     """Train on everything that the panel of a shard knows, keep the version, and decide whether it is in force; null
     where there is no backtest to judge it by.
     """
-    from retail_platform.forecasting.objective import with_chosen_objective
     from retail_platform.forecasting.training import beats_naive, train
+    from retail_platform.forecasting.trials import with_choices
     from retail_platform.lakehouse.model_store import save_model
 
     settings, snapshot = lakehouse.settings, lakehouse.snapshot_id()
@@ -150,7 +150,7 @@ def train_version(lakehouse: Lakehouse, shard: str, *, run_id: str, progress: "P
     demand, history = read_panel(lakehouse, shard, at=snapshot)
     version = _version_name(demand, shard, run_id)
     gate = beats_naive(metrics)
-    parameters = with_chosen_objective(settings.forecast, metrics)
+    parameters = with_choices(settings.forecast, metrics)
     model = train(demand, history, errors, parameters, progress=progress)
     manifest = manifest_of(
         model,
@@ -256,9 +256,13 @@ def _decision_metadata(judgement: Judgement) -> dict[str, Any]:
 def _backtest_metadata(demand: pl.DataFrame, forecasts: pl.DataFrame, metrics: pl.DataFrame) -> dict[str, Any]:
     from retail_platform.forecasting.charts import backtest_chart, forecast_chart
     from retail_platform.forecasting.comparison import value_added
-    from retail_platform.forecasting.objective import trials, without_trials
+    from retail_platform.forecasting.trials import OBJECTIVE_TRIAL, TREES_TRIAL, trials, without_trials
 
-    tried, metrics = trials(metrics), without_trials(metrics)
+    tried = {
+        "objectives_tried": trials(metrics, OBJECTIVE_TRIAL),
+        "numbers_of_trees_tried": trials(metrics, TREES_TRIAL),
+    }
+    metrics = without_trials(metrics)
     last = forecasts.select(pl.col("cutoff").max()).item()
     overall = metrics.filter(pl.col("segment") == "all").group_by("model", "metric").agg(pl.col("value").mean())
     table = overall.pivot("metric", index="model", values="value").sort("model")
@@ -272,7 +276,7 @@ def _backtest_metadata(demand: pl.DataFrame, forecasts: pl.DataFrame, metrics: p
             if _ETS in metrics["model"]
             else {}
         ),
-        **({"objectives_tried": dg.MetadataValue.md(_markdown(tried))} if tried.height else {}),
+        **{name: dg.MetadataValue.md(_markdown(table)) for name, table in tried.items() if table.height},
         "chart": png(backtest_chart(metrics), "WAPE of each model at each cutoff"),
         "forecast_against_actual": png(
             forecast_chart(demand, forecasts.filter((pl.col("model") == "lightgbm") & (pl.col("cutoff") == last))),
