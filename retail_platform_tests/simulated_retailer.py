@@ -178,7 +178,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Retailer:
         if not done.exists():
             prepare_home(retailer.settings)
             write_simulation(SIMULATION, retailer.settings.landing, home / "truth")
-            steps = retailer.bring_up_to_date()
+            # Not the lake that tests will read: a connection that stays open keeps the catalog's log beside it, and a
+            # copy of both that is made while they are merged lacks the last commits.
+            steps = bring_up_to_date(retailer.settings, Lakehouse(retailer.settings), lambda _: None)
             done.write_text(json.dumps([step.name for step in steps]), encoding="utf-8")
     return retailer
 

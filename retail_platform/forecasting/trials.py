@@ -66,12 +66,18 @@ def run_trials(
     the objective that the trials before them choose.
 
     No row where the panel leaves the first window fewer than `FEWEST_TRAINING_DAYS` to learn from, or nothing was sold
-    on these: neither one window nor a short training decides.
+    on these: neither one window nor a short training decides. Numbers of trees are tried only where it leaves at least
+    a third of the days that a training on everything known has: a short one is soon learned by heart.
     """
-    first_day: date | None = demand["date"].min()  # type: ignore[assignment]
+    known = pl.col("date").filter(pl.col("units").is_not_null())
+    first_day, last_day = demand.select(pl.col("date").min(), known.max().alias("last")).row(0)
     cutoffs = [last_cutoff - timedelta(days=settings.horizon_days * step) for step in reversed(range(WINDOWS))]
     found = pl.DataFrame(schema=_SCHEMA)
-    if first_day is None or (cutoffs[0] - first_day).days < settings.horizon_days + FEWEST_TRAINING_DAYS:
+    if (
+        first_day is None
+        or last_day is None
+        or _days_to_learn_from(first_day, cutoffs[0], settings) < FEWEST_TRAINING_DAYS
+    ):
         return found
     judge = _Judge.of(demand, history, cutoffs[0])
     try:
@@ -79,7 +85,8 @@ def run_trials(
             found = judge.judged(cutoffs, lambda cutoff: _objectives(judge, cutoff, settings, progress))
             settings = _with_objective(settings, found)
             progress(f"objective: {settings.objective}")
-        if settings.early_stopping and len(stages(settings.trees)) > 1:
+        fewest = _days_to_learn_from(first_day, last_day, settings) / 3
+        if settings.early_stopping and _days_to_learn_from(first_day, cutoffs[0], settings) >= fewest:
             stopped = judge.judged(cutoffs, lambda cutoff: _numbers_of_trees(judge, cutoff, settings, progress))
             found = pl.concat([found, stopped])
             progress(f"trees: {with_choices(settings, found).trees}")
@@ -116,6 +123,10 @@ def without_trials(metrics: pl.DataFrame) -> pl.DataFrame:
     return metrics.filter(~pl.any_horizontal(is_trial))
 
 
+def _days_to_learn_from(first_day: date, cutoff: date, settings: ForecastSettings) -> int:
+    return min(settings.training_days, (cutoff - first_day).days - settings.horizon_days)
+
+
 def _with_objective(settings: ForecastSettings, metrics: pl.DataFrame) -> ForecastSettings:
     if settings.objective != "auto":
         return settings
@@ -131,7 +142,7 @@ def _with_number_of_trees(settings: ForecastSettings, metrics: pl.DataFrame) -> 
     values = _values(metrics, TREES_TRIAL)
     tried = [count for count in stages(settings.trees) if str(count) in values]
     best = min(tried, key=lambda count: values[str(count)], default=settings.trees)
-    return settings.model_copy(update={"trees": best, "early_stopping": False})
+    return settings.model_copy(update={"trees": best})
 
 
 def _values(metrics: pl.DataFrame, kind: str) -> dict[str, float]:

@@ -15,9 +15,13 @@ def with_time_left(say: Callable[[str], None], clock: Callable[[], float] = time
 
     def tell(line: str) -> None:
         rounds = _ROUNDS.fullmatch(line)
-        name = rounds["name"] if rounds else line.split(":", maxsplit=1)[0]
-        since = clock() - heard.setdefault(name, clock())
-        if rounds and since > 0:
+        if not rounds:
+            # What is trained a second time is announced anew.
+            heard[line.split(":", maxsplit=1)[0]] = clock()
+            say(line)
+            return
+        since = clock() - heard.setdefault(rounds["name"], clock())
+        if since > 0:
             left = since / int(rounds["done"]) * (int(rounds["rounds"]) - int(rounds["done"]))
             line += f", about {left:.0f} s left"
         say(line)

@@ -101,7 +101,7 @@ def test_a_model_as_it_was_after_some_trees_is_the_model_of_so_many_trees() -> N
 
 
 def test_trials_do_not_know_the_days_that_a_backtest_scores() -> None:
-    cutoff = START + timedelta(days=115)
+    cutoff = START + timedelta(days=140)
     later = pl.col("date") > cutoff + timedelta(days=28)
     changed = PANEL.with_columns(units=pl.when(later).then(pl.col("units") * 5 + 3).otherwise("units"))
     found = run_trials(PANEL, HISTORY, cutoff, OPEN)
@@ -112,7 +112,7 @@ def test_trials_do_not_know_the_days_that_a_backtest_scores() -> None:
 
 def test_where_nothing_is_tried_the_power_of_the_settings_stays() -> None:
     assert with_choices(OPEN.model_copy(update={"tweedie_variance_power": 1.4}), tried({})) == OPEN.model_copy(
-        update={"tweedie_variance_power": 1.4, "objective": "tweedie", "early_stopping": False}
+        update={"tweedie_variance_power": 1.4, "objective": "tweedie"}
     )
 
 
@@ -120,6 +120,16 @@ def test_where_nothing_is_tried_the_power_of_the_settings_stays() -> None:
 def test_neither_one_window_nor_a_short_training_decides(days: int, *, some: bool) -> None:
     cutoff = START + timedelta(days=days - 1)
     assert run_trials(PANEL, HISTORY, cutoff, OPEN).is_empty() is not some
+
+
+def test_a_training_much_shorter_than_the_last_one_does_not_decide_when_to_stop() -> None:
+    cutoff = START + timedelta(days=28 + 28 + 56)
+    kinds = {}
+    for days in (190, 240):
+        panel = seasonal_panel(series=4, days=days)
+        found = run_trials(panel, build_history(panel), cutoff, OPEN)
+        kinds[days] = {segment.split()[0] for segment in found["segment"]}
+    assert kinds == {190: {"objective", "trees"}, 240: {"objective"}}
 
 
 def test_a_panel_that_sold_nothing_for_long_has_no_trial_and_is_backtested_as_before() -> None:
@@ -138,6 +148,6 @@ def test_a_backtest_tells_its_trials_and_learns_by_the_best() -> None:
     chosen = with_choices(OPEN, backtest.metrics)
     assert chosen.objective != "auto"
     assert str(chosen.trees) == trials(backtest.metrics, TREES_TRIAL)["tried"][0]
-    named = run_backtest(PANEL, HISTORY, chosen, models=[CHALLENGER])
+    named = run_backtest(PANEL, HISTORY, chosen.model_copy(update={"early_stopping": False}), models=[CHALLENGER])
     assert named.forecasts.equals(backtest.forecasts)
     assert_frame_equal(without_trials(backtest.metrics), named.metrics)
