@@ -97,7 +97,8 @@ def killable_postgres(binaries: Path, *, fsync: bool = False) -> Iterator[Killab
     """A fresh server of a test's own, stopped at the end. PostgreSQL refuses to run as root, so root starts it as another
     user.
     """
-    folder = Path(tempfile.mkdtemp(prefix="retail-postgres-"))
+    # In memory, where homes of tests lie too: a new database is a thousand files.
+    folder = Path(tempfile.mkdtemp(prefix="retail-postgres-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
     user = _unprivileged_user()
     try:
         if user:
