@@ -97,7 +97,7 @@ def last_commits(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> dict[str
         commit = LastCommit(snapshot_id, provenance["code_version"])
         found.setdefault(provenance["asset"], commit)
         if provenance["partition"] in shards:
-            found.setdefault(of_shard(provenance["asset"], provenance["partition"]), commit)
+            found.setdefault(_of_shard(provenance["asset"], provenance["partition"]), commit)
     for name, seen in _runs_without_rows(instance, shards).items():
         # A greater snapshot is one of an earlier lake in the same home.
         if seen.snapshot_id <= current and (name not in found or seen.snapshot_id > found[name].snapshot_id):
@@ -160,8 +160,10 @@ def stale_keys(
 
 
 def _stale(assets: Any, node: Any, shard: str, commits: Mapping[str, LastCommit]) -> bool:
-    name = of_shard(_table(node.key), shard)
-    parents = [of_shard(_table(parent), shard if _shards_of(assets.get(parent)) else "") for parent in node.parent_keys]
+    name = _of_shard(_table(node.key), shard)
+    parents = [
+        _of_shard(_table(parent), shard if _shards_of(assets.get(parent)) else "") for parent in node.parent_keys
+    ]
     changed = name in commits and commits[name].code_version != (node.code_version or "")
     return changed or _older(commits, name, parents)
 
@@ -175,9 +177,8 @@ def _table(key: dg.AssetKey) -> str:
     return ".".join(key.path)
 
 
-def of_shard(table: str, shard: str) -> str:
-    """The name by which `last_commits` knows the commits of a shard; those of the whole panel are the table's."""
-    return table if shard in ("", WHOLE_PANEL) else f"{table} [{shard}]"
+def _of_shard(table: str, shard: str) -> str:
+    return f"{table} [{shard}]" if shard else table
 
 
 def _runs_without_rows(instance: dg.DagsterInstance, shards: Collection[str]) -> dict[str, LastCommit]:
@@ -188,7 +189,7 @@ def _runs_without_rows(instance: dg.DagsterInstance, shards: Collection[str]) ->
         for shard in shards:
             filters = dg.AssetRecordsFilter(dg.AssetKey(table.asset_key), asset_partitions=[shard])
             for record in instance.fetch_materializations(filters, limit=1).records:
-                made[of_shard(table.name, shard)] = record.asset_materialization
+                made[_of_shard(table.name, shard)] = record.asset_materialization
     commits = {name: _commit_without_rows(materialization) for name, materialization in made.items()}
     return {name: commit for name, commit in commits.items() if commit is not None}
 

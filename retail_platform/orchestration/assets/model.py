@@ -32,7 +32,6 @@ from retail_platform.orchestration.pictures import png
 from retail_platform.orchestration.progress import with_time_left
 from retail_platform.orchestration.reproduction import manifest_of
 from retail_platform.orchestration.specs import asset_facts, spec
-from retail_platform.orchestration.staleness import last_commits, of_shard
 from retail_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -99,13 +98,6 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult[Any]:
         shard, run_id = shard_of_run(context), context.run.run_id
-        backtested = last_commits(lakehouse, context.instance).get(of_shard(_BACKTEST[1], shard))
-        if backtested and backtested.code_version != version:
-            raise dg.Failure(
-                "the newest backtest was made with other forecast settings, or by another version of the platform, and "
-                "says nothing of a model of these; materialize it together with this asset",
-                allow_retries=False,
-            )
         made = train_version(lakehouse, shard, run_id=run_id, progress=with_time_left(context.log.info))
         if made is None:
             nothing = "no backtest to judge a model by, so none is trained; seasonal naive is published"
