@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from retail_platform.features.dense import SERIES
+from retail_platform.features.history import known_until
 from retail_platform.forecasting.expected import align, observed_after, totals_for
 from retail_platform.forecasting.hierarchy import Hierarchy, node_scales
 from retail_platform.forecasting.metrics import wrmsse
@@ -47,6 +48,8 @@ WINDOWS = 2
 CLEARLY_BETTER = 0.99
 """An objective takes the first one's place with a WRMSSE below this share of it: less is chance."""
 FEWEST_TRAINING_DAYS = 56
+SHORTEST_TO_STOP_BY = 1 / 3
+"""Share of the days of the last training that one needs whose best number of trees is to be that of the last."""
 TRIAL_ROWS, TRIAL_TREES, TRIAL_LEARNING_RATE = 60_000, 60, 0.1
 STAGES = 5
 """A training is judged after so many equal parts of its trees."""
@@ -67,17 +70,16 @@ def run_trials(
 
     No row where the panel leaves the first window fewer than `FEWEST_TRAINING_DAYS` to learn from, or nothing was sold
     on these: neither one window nor a short training decides. Numbers of trees are tried only where it leaves at least
-    a third of the days that a training on everything known has: a short one is soon learned by heart.
+    `SHORTEST_TO_STOP_BY` of the days that a training on everything known has: a short one is soon learned by heart.
     """
-    known = pl.col("date").filter(pl.col("units").is_not_null())
-    first_day, last_day = demand.select(pl.col("date").min(), known.max().alias("last")).row(0)
-    cutoffs = [last_cutoff - timedelta(days=settings.horizon_days * step) for step in reversed(range(WINDOWS))]
+    last_day = known_until(demand)
     found = pl.DataFrame(schema=_SCHEMA)
-    if (
-        first_day is None
-        or last_day is None
-        or _days_to_learn_from(first_day, cutoffs[0], settings) < FEWEST_TRAINING_DAYS
-    ):
+    if last_day is None:
+        return found
+    first_day: date = demand["date"].min()  # type: ignore[assignment]
+    cutoffs = [last_cutoff - timedelta(days=settings.horizon_days * step) for step in reversed(range(WINDOWS))]
+    fewest = _days_to_learn_from(first_day, cutoffs[0], settings)
+    if fewest < FEWEST_TRAINING_DAYS:
         return found
     judge = _Judge.of(demand, history, cutoffs[0])
     try:
@@ -85,8 +87,8 @@ def run_trials(
             found = judge.judged(cutoffs, lambda cutoff: _objectives(judge, cutoff, settings, progress))
             settings = _with_objective(settings, found)
             progress(f"objective: {settings.objective}")
-        fewest = _days_to_learn_from(first_day, last_day, settings) / 3
-        if settings.early_stopping and _days_to_learn_from(first_day, cutoffs[0], settings) >= fewest:
+        all_days = _days_to_learn_from(first_day, last_day, settings)
+        if settings.early_stopping and fewest >= SHORTEST_TO_STOP_BY * all_days:
             stopped = judge.judged(cutoffs, lambda cutoff: _numbers_of_trees(judge, cutoff, settings, progress))
             found = pl.concat([found, stopped])
             progress(f"trees: {with_choices(settings, found).trees}")

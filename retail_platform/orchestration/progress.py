@@ -9,7 +9,7 @@ _ROUNDS = re.compile(r"(?P<name>.+): (?P<done>\d+) of (?P<rounds>\d+) rounds")
 
 def with_time_left(say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Callable[[str], None]:
     """Pass lines on to `say`; to one like "NAME: 20 of 200 rounds" add about how long the rest takes, judged by
-    the time since NAME was first heard of.
+    the time since NAME was last announced.
     """
     heard: dict[str, float] = {}
 

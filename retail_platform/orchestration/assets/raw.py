@@ -35,8 +35,8 @@ def _raw_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
     def raw(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult[None]:
         lakehouse.prepare()
         result, sources = bring_in(lakehouse, feed.name, context.run.run_id, context.log.info)
-        rows_there = _rows(lakehouse, [feed.raw_table, *_WRITTEN_ALONGSIDE])
-        metadata = {**_metadata(lakehouse, feed, result, rows_there[feed.raw_table]), **_source_metadata(sources)}
+        rows = _rows(lakehouse, [feed.raw_table, *_WRITTEN_ALONGSIDE])
+        metadata = {**_metadata(lakehouse, feed, result, rows[feed.raw_table]), **_source_metadata(sources)}
         failures = [report.in_words() for report in sources if report.problem and not report.stale]
         if result.broken:
             refused = f"{len(result.broken)} files of {feed.name} were refused, the others were taken in: "
@@ -47,8 +47,7 @@ def _raw_asset(feed: Feed, settings: Settings) -> dg.AssetsDefinition:
             if report.stale:
                 context.log.warning("the data of a source is stale: %s", report.in_words())
         for name in _WRITTEN_ALONGSIDE:
-            rows = rows_there[name]
-            context.log_event(dg.AssetMaterialization(name.split("."), metadata={"dagster/row_count": rows}))
+            context.log_event(dg.AssetMaterialization(name.split("."), metadata={"dagster/row_count": rows[name]}))
         return dg.MaterializeResult(metadata=metadata)
 
     return raw
