@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
@@ -119,16 +120,17 @@ def ingest_again(lakehouse: Lakehouse, feed_name: str, file_id: str, run_id: str
         _Intake(lakehouse, FEEDS[feed_name], run_id, spool).take_again(file_id)
 
 
-def waiting_files(lakehouse: Lakehouse, feed_name: str) -> list[LandingFile]:
-    """Files of a feed that nobody has looked into as they are now: not taken in, and not refused either."""
-    files, _ = discover(lakehouse.settings.landing, feed_name)
-    if not files:
-        return []
+def waiting_files(lakehouse: Lakehouse) -> dict[str, list[LandingFile]]:
+    """By feed, the files that nobody has looked into as they are now: not taken in, and not refused either."""
+    files = {feed: discover(lakehouse.settings.landing, feed)[0] for feed in FEEDS}
+    with_files = [feed for feed, there in files.items() if there]
+    if not with_files:
+        return files
     try:
-        memory = _Memory.of(lakehouse, feed_name)
+        memories = _Memory.of(lakehouse, with_files)
     except LakeError:
         return files
-    return [file for file in files if not memory.has_judged(file)]
+    return {feed: [file for file in there if not memories[feed].has_judged(file)] for feed, there in files.items()}
 
 
 @dataclass
@@ -139,37 +141,41 @@ class _Memory:
     at a file with this name, size and time, and `reasons` the last outcome and reason of a name.
     """
 
-    names: dict[str, str]
-    taken_in: dict[tuple[str, int, datetime], datetime]
-    left_out: dict[tuple[str, int, datetime], tuple[str, datetime]]
-    reasons: dict[str, tuple[str, str, int | None, datetime | None]]
-    last_columns: FileColumns | None
-    last_name: str
+    names: dict[str, str] = field(default_factory=dict)
+    taken_in: dict[tuple[str, int, datetime], datetime] = field(default_factory=dict)
+    left_out: dict[tuple[str, int, datetime], tuple[str, datetime]] = field(default_factory=dict)
+    reasons: dict[str, tuple[str, str, int | None, datetime | None]] = field(default_factory=dict)
+    last_columns: FileColumns | None = None
+    last_name: str = ""
 
     @classmethod
-    def of(cls, lakehouse: Lakehouse, feed: str) -> "_Memory":
-        ledger = lakehouse.read(
-            LEDGER.name,
-            columns=["file_id", "file_name", "bytes", "file_modified_at", "ingested_at"],
-            where="feed = ? ORDER BY ingested_at",
-            parameters=[feed],
+    def of(cls, lakehouse: Lakehouse, feeds: Sequence[str]) -> dict[str, "_Memory"]:
+        """By feed. Asked for all of them at once, since a question takes longer than its answer."""
+        ledger = lakehouse.query(
+            f"""
+            SELECT feed, file_id, file_name, bytes, file_modified_at, ingested_at, CASE WHEN file_id = arg_max(
+                file_id, ingested_at
+            ) FILTER (WHERE rows > 0 AND file_columns IS NOT NULL) OVER (PARTITION BY feed) THEN file_columns END
+            FROM {LEDGER.name} WHERE list_contains(?, feed) ORDER BY ingested_at
+            """,
+            [feeds],
         )
-        left_out = lakehouse.read(LEFT_OUT.name, where="feed = ? ORDER BY seen_at", parameters=[feed])
-        last = lakehouse.query(
-            f"SELECT file_name, file_columns FROM {LEDGER.name} WHERE feed = ? AND rows > 0 "
-            "AND file_columns IS NOT NULL ORDER BY ingested_at DESC LIMIT 1",
-            [feed],
+        left_out = lakehouse.read(
+            LEFT_OUT.name,
+            columns=["feed", "file_name", "bytes", "file_modified_at", "outcome", "reason", "seen_at"],
+            where="list_contains(?, feed) ORDER BY seen_at",
+            parameters=[feeds],
         )
-        name, columns = last.row(0) if last.height else ("", None)
-        facts = left_out.select("file_name", "bytes", "file_modified_at", "outcome", "reason", "seen_at")
-        return cls(
-            names=dict(ledger.select("file_id", "file_name").iter_rows()),
-            taken_in={(n, size, modified): at for _, n, size, modified, at in ledger.iter_rows()},
-            left_out={(n, size, modified): (outcome, at) for n, size, modified, outcome, _, at in facts.iter_rows()},
-            reasons={n: (outcome, reason, size, at) for n, size, at, outcome, reason, _ in facts.iter_rows()},
-            last_columns=FileColumns.from_json(columns) if columns else None,
-            last_name=name,
-        )
+        memories = {feed: cls() for feed in feeds}
+        for feed, file_id, name, size, modified, at, columns in ledger.iter_rows():
+            memories[feed].names[file_id] = name
+            memories[feed].taken_in[name, size, modified] = at
+            if columns:
+                memories[feed].last_columns, memories[feed].last_name = FileColumns.from_json(columns), name
+        for feed, name, size, modified, outcome, reason, at in left_out.iter_rows():
+            memories[feed].left_out[name, size, modified] = outcome, at
+            memories[feed].reasons[name] = outcome, reason, size, modified
+        return memories
 
     def has_taken_in(self, file: LandingFile) -> bool:
         """Whether the file is in the ledger as it lies there. Its content need not be read again: the file system
@@ -206,9 +212,13 @@ class _Intake:
         self._lakehouse, self._settings = lakehouse, lakehouse.settings
         self._reader = file_reader(lakehouse.settings.intake)
         self._feed, self._run_id, self._spool = feed, run_id, spool
-        self._memory = _Memory.of(lakehouse, feed.name)
         self._pending: list[_Read] = []
         self._left_out: list[dict[str, object]] = []
+
+    @cached_property
+    def _memory(self) -> _Memory:
+        """Not asked for where no file lies: most retailers have only some of the feeds."""
+        return _Memory.of(self._lakehouse, [self._feed.name])[self._feed.name]
 
     def complete_files(self) -> Iterator[LandingFile]:
         """Files that are new, by name; those that still change are noted and left."""

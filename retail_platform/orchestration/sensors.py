@@ -29,6 +29,7 @@ from retail_platform.orchestration.staleness import (
     standing_withheld,
 )
 from retail_platform.settings import Settings
+from retail_platform.sources.files import LandingFile
 
 LONGEST_GAP_DAYS = 7
 MOST_RANGES = 20
@@ -65,7 +66,11 @@ def landing_files(
 ) -> dg.SensorResult | dg.SkipReason:
     before = {feed: _Asked(**asked) for feed, asked in json.loads(context.cursor or "{}").items()}
     now = datetime.now(UTC)
-    seen = {feed: _look(settings, lakehouse, feed, before.get(feed, _Asked()), now) for feed in FEEDS}
+    quiet_seconds = settings.intake.quiet_seconds
+    seen = {
+        feed: _look(files, before.get(feed, _Asked()), now, quiet_seconds)
+        for feed, files in waiting_files(lakehouse).items()
+    }
     due = [feed for feed, asked in seen.items() if asked.is_due(now)]
     if not due or _under_way(context.instance, {"raw"}):
         context.update_cursor(_cursor(seen))
@@ -219,9 +224,9 @@ class _Asked:
         return replace(self, times=self.times + 1, last=now.timestamp())
 
 
-def _look(settings: Settings, lakehouse: Lakehouse, feed: str, before: _Asked, now: datetime) -> _Asked:
-    files = {_digest(file.name, file.bytes, file.modified_at): file for file in waiting_files(lakehouse, feed)}
-    clock, quiet_seconds = now.replace(tzinfo=None), settings.intake.quiet_seconds
+def _look(waiting: Sequence[LandingFile], before: _Asked, now: datetime, quiet_seconds: float) -> _Asked:
+    files = {_digest(file.name, file.bytes, file.modified_at): file for file in waiting}
+    clock = now.replace(tzinfo=None)
     recent = [name for name, file in files.items() if not file.is_quiet(clock, quiet_seconds)]
     # The clock of a file server may be wrong, so a file that did not change between two looks is complete too.
     complete = [name for name in files if name not in recent or name in before.recent]

@@ -77,7 +77,7 @@ def test_a_second_look_finds_everything_known_and_reads_no_file(
     monkeypatch.setattr("retail_platform.orchestration.ingestion.copy_to_spool", None)
     second = ingest(lake)
     assert (second.known, second.repeated, second.ingested) == (["a.csv"], ["b.csv"], [])
-    assert waiting_files(lake, "pos_sales") == []
+    assert waiting_files(lake)["pos_sales"] == []
 
 
 def test_content_that_changed_behind_the_same_name_size_and_time_is_seen(lake: Lakehouse) -> None:
@@ -104,9 +104,9 @@ def test_a_refusal_is_noted_again_only_when_file_or_reason_change(lake: Lakehous
     file = land(lake, "a.csv", "S1", header="store_id\n")
     assert len(ingest(lake).broken) == len(ingest(lake).broken) == 1
     assert left_out(lake) == [("a.csv", "refused")]
-    assert waiting_files(lake, "pos_sales") == []
+    assert waiting_files(lake)["pos_sales"] == []
     file.write_text("item_id\nI1\n")
-    assert len(waiting_files(lake, "pos_sales")) == 1
+    assert len(waiting_files(lake)["pos_sales"]) == 1
     ingest(lake)
     assert left_out(lake) == [("a.csv", "refused")] * 2
 
@@ -155,7 +155,7 @@ def test_want_of_a_place_for_copies_is_no_fault_of_the_files(lake: Lakehouse) ->
     spool.write_text("in the way")
     with pytest.raises(IntakeError, match="landing files cannot be copied to"):
         ingest(lake)
-    assert len(waiting_files(lake, "pos_sales")) == 1
+    assert len(waiting_files(lake)["pos_sales"]) == 1
     spool.unlink()
     assert ingest(lake).ingested == ["a.csv"]
 
@@ -178,7 +178,7 @@ def test_a_file_still_written_to_is_left_until_it_is_quiet(lake: Lakehouse) -> N
         going_on = False
         writing.result()
     assert (result.ingested, len(result.growing)) == (["done.csv"], 1)
-    assert [file.name for file in waiting_files(lake, "pos_sales")] == ["grows.csv"]
+    assert [file.name for file in waiting_files(lake)["pos_sales"]] == ["grows.csv"]
     assert ingest(patient).ingested == ["grows.csv"]
 
 
