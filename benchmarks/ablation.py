@@ -80,18 +80,18 @@ def missing(group: Sequence[str]) -> Iterator[None]:
 
     beginnings = tuple(name for name in group if name.endswith("_"))
     taken = [place for place, name in enumerate(FEATURES) if name in group or name.startswith(beginnings)]
-    whole = models.matrix
+    whole = models.matrix  # type: ignore[attr-defined]
 
     def matrix(rows: pl.DataFrame, categories: Mapping[str, Sequence[str]]) -> Any:
         numbers = whole(rows, categories)
         numbers[:, taken] = np.nan
         return numbers
 
-    models.matrix = matrix
+    models.matrix = matrix  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        models.matrix = whole
+        models.matrix = whole  # type: ignore[attr-defined]
 
 
 def report(values: pl.DataFrame, names: list[str]) -> None:

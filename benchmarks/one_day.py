@@ -121,7 +121,7 @@ def add_day(settings: "Settings", day: date, rows: int) -> dict[str, float]:
     land(settings, day, rows)
     lakehouse = open_lakehouse(settings)
     clock = [time.perf_counter()]
-    assert waiting_files(lakehouse, "pos_sales")  # noqa: S101
+    assert waiting_files(lakehouse)["pos_sales"]  # noqa: S101
     clock.append(time.perf_counter())
     materialize(settings, "key:raw/pos_sales", None, None, lambda _: None)
     clock.append(time.perf_counter())
