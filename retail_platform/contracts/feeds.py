@@ -331,7 +331,7 @@ class FilesLeftOut(pa.DataFrameModel):
     feed: pl.String = column("Feed in whose folder it lies", isin=list(FEEDS))
     file_name: pl.String = column("Path below the landing zone's feed folder")
     outcome: pl.String = column(
-        "refused: cannot be read as its feed; repeated: its content was taken in before under another name; "
+        "refused: cannot be read as its feed; repeated: its content was taken in before; "
         "ignored: not a file that is looked into; growing: not yet complete",
         isin=["refused", "repeated", "ignored", "growing"],
     )

@@ -409,18 +409,16 @@ class _Intake:
         )
 
     def _recognise(self, spooled: SpooledFile) -> None:
-        first = self._memory.names[spooled.file_id]
-        if first == spooled.file.name:
-            self.result.known.append(first)
-        elif not spooled.file.bytes:
-            self.result.empty.append(spooled.file.name)
-            self._leave_out(
-                spooled.file.name, "repeated", "empty, as others were before", spooled.file, spooled.file_id
-            )
+        """Note a file whose content is in the ledger. One that was delivered again under its own name is noted as well:
+        it has another time than the ledger knows, and would be looked into again and again."""
+        name, first = spooled.file.name, self._memory.names[spooled.file_id]
+        if not spooled.file.bytes and name != first:
+            reason = "empty, as others were before"
+            self.result.empty.append(name)
         else:
-            reason = f"the same content was taken in as {first}"
-            self.result.repeated.append(f"{spooled.file.name}: {reason}")
-            self._leave_out(spooled.file.name, "repeated", reason, spooled.file, spooled.file_id)
+            reason = "the same content was taken in " + ("before under this name" if name == first else f"as {first}")
+            self.result.repeated.append(f"{name}: {reason}")
+        self._leave_out(name, "repeated", reason, spooled.file, spooled.file_id)
 
     def _refuse(self, file: LandingFile, file_id: str | None, broken: BrokenFile) -> None:
         self.result.broken.append(str(broken))

@@ -4,6 +4,7 @@ Here: writing one file of a feed, whole or not at all, and the report of the loa
 here: reading the landing zone (`sources/files.py`), and judging rows (`cleaning/`).
 """
 
+import filecmp
 import gzip
 import os
 from collections.abc import Iterable
@@ -56,7 +57,7 @@ def write_landing_file(landing: Path, feed: str, name: str, frame: pl.DataFrame 
 
     The file is written and synced under a temporary name that begins with a dot, which readers ignore, and then
     renamed: a reader sees the old file, or the new one whole. The columns stand in the contract's order, and equal
-    content gives equal bytes, so that writing the same data again is recognised as the same file.
+    content gives equal bytes: a file that is there with them is left as it lies, so that nobody looks into it again.
 
     Raises `LandingError` if the feed or the format is unknown, the name is not a plain visible file name, or the
     columns are not those of the feed.
@@ -72,7 +73,8 @@ def write_landing_file(landing: Path, feed: str, name: str, frame: pl.DataFrame 
     partial = folder / f".{os.getpid()}-{name}"
     try:
         _write(ordered, partial)
-        partial.replace(folder / name)
+        if not (folder / name).is_file() or not filecmp.cmp(partial, folder / name, shallow=False):
+            partial.replace(folder / name)
     finally:
         partial.unlink(missing_ok=True)
     return folder / name

@@ -100,6 +100,21 @@ def test_a_renamed_copy_is_recognised_and_said_so_once(lake: Lakehouse) -> None:
     assert stores(lake) == ["S1"]
 
 
+def test_a_file_delivered_again_unchanged_is_said_so_once_and_waits_for_nobody(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = land(lake, "a.csv", row("S1"))
+    ingest(lake)
+    os.utime(file, (1, 1))
+    assert [waiting.name for waiting in waiting_files(lake)["pos_sales"]] == ["a.csv"]
+    assert ingest(lake).repeated == ["a.csv: the same content was taken in before under this name"]
+    assert waiting_files(lake)["pos_sales"] == []
+    monkeypatch.setattr("retail_platform.orchestration.ingestion.copy_to_spool", None)
+    assert ingest(lake).repeated == ["a.csv"]
+    assert left_out(lake) == [("a.csv", "repeated")]
+    assert stores(lake) == ["S1"]
+
+
 def test_a_refusal_is_noted_again_only_when_file_or_reason_change(lake: Lakehouse) -> None:
     file = land(lake, "a.csv", "S1", header="store_id\n")
     assert len(ingest(lake).broken) == len(ingest(lake).broken) == 1

@@ -62,7 +62,7 @@ def _metadata(lakehouse: Lakehouse, feed: Feed, result: Ingestion, rows: int) ->
         "new_rows": result.rows,
         "known_files": len(result.known),
     }
-    if not (result.ingested or result.known or result.empty or result.growing):
+    if not (result.ingested or result.known or result.repeated or result.empty or result.growing):
         facts["missing"] = f"no file in {landing}: everything downstream runs without {feed.name}"
     for name in ("empty", "repeated", "growing", "ignored", "broken", "notes"):
         if getattr(result, name):

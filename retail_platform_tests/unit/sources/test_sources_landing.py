@@ -45,6 +45,15 @@ def test_equal_content_gives_equal_bytes_however_the_frame_lies_in_memory(tmp_pa
     assert once.read_bytes() == again.read_bytes() == lazily.read_bytes()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_that_is_there_with_equal_content_is_left_as_it_lies(tmp_path: Path, name: str) -> None:
+    before = write_landing_file(tmp_path, "pos_sales", name, lines()).stat()
+    after = write_landing_file(tmp_path, "pos_sales", name, lines()).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    changed = write_landing_file(tmp_path, "pos_sales", name, lines(2)).stat()
+    assert changed.st_ino != before.st_ino
+
+
 def test_a_compressed_file_carries_no_clock(tmp_path: Path) -> None:
     content = write_landing_file(tmp_path, "pos_sales", "day.csv.gz", lines()).read_bytes()
     assert content[4:8] == b"\0\0\0\0"
