@@ -412,6 +412,9 @@ class _Intake:
         """Note a file whose content is in the ledger. One that was delivered again under its own name is noted as well:
         it has another time than the ledger knows, and would be looked into again and again."""
         name, first = spooled.file.name, self._memory.names[spooled.file_id]
+        if name == first and _facts(spooled.file) in self._memory.taken_in:
+            self.result.known.append(name)
+            return
         if not spooled.file.bytes and name != first:
             reason = "empty, as others were before"
             self.result.empty.append(name)

@@ -1,6 +1,7 @@
 """Taking in the landing zone: each content once, every file with an outcome, every difference told."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -113,6 +114,16 @@ def test_a_file_delivered_again_unchanged_is_said_so_once_and_waits_for_nobody(
     assert ingest(lake).repeated == ["a.csv"]
     assert left_out(lake) == [("a.csv", "repeated")]
     assert stores(lake) == ["S1"]
+
+
+def test_a_landing_zone_that_was_moved_is_known_without_a_note(lake: Lakehouse) -> None:
+    file = land(lake, "a.csv", row("S1"))
+    ingest(lake)
+    moved = file.with_name("moved.csv")
+    shutil.copy2(file, moved)
+    moved.replace(file)
+    assert ingest(lake).known == ["a.csv"]
+    assert left_out(lake) == []
 
 
 def test_a_refusal_is_noted_again_only_when_file_or_reason_change(lake: Lakehouse) -> None:
