@@ -43,7 +43,8 @@ Each feed has a folder of its own in the landing zone, by default `.retail/landi
 ```
 
 - Files that have not been seen yet are taken in, in the order of their names. A file is known by its content: the same
-  content under another name is not taken in again, which the run says, and new content under an old name is.
+  content is not taken in again, neither under another name nor delivered once more under its own, which the run says;
+  new content under an old name is.
 - A file may hold any days, in any order.
 - A file is taken in when it is quiet: `intake.quiet_seconds` (2 by default) after it was last written to. One that
   still changes is left, and asked for again. Better still, give a file its final name only when it is complete: write

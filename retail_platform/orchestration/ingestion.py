@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 
 import polars as pl
@@ -228,10 +229,8 @@ class _Intake:
             self._leave_out(other.name, "ignored", other.reason)
         new = []
         for file in files:
-            if self._memory.has_taken_in(file):
+            if self._memory.has_taken_in(file) or self._memory.has_seen_repeated(file):
                 self.result.known.append(file.name)
-            elif self._memory.has_seen_repeated(file):
-                self.result.repeated.append(file.name)
             else:
                 new.append(file)
         quiet = self._quiet(new)
@@ -255,7 +254,7 @@ class _Intake:
             return
         try:
             if spooled.file_id in self._memory.names:
-                self._recognise(spooled)
+                self._recognise(spooled, now)
             else:
                 self._read(spooled, now)
         except BrokenFile as broken:
@@ -408,9 +407,9 @@ class _Intake:
             severity="warning", subject=self._feed.raw_table, message=message, run_id=self._run_id, raised_at=now
         )
 
-    def _recognise(self, spooled: SpooledFile) -> None:
+    def _recognise(self, spooled: SpooledFile, now: datetime) -> None:
         """Note a file whose content is in the ledger. One that was delivered again under its own name is noted as well:
-        it has another time than the ledger knows, and would be looked into again and again."""
+        it has another time than the ledger knows, and would be asked for again and again."""
         name, first = spooled.file.name, self._memory.names[spooled.file_id]
         if name == first and _facts(spooled.file) in self._memory.taken_in:
             self.result.known.append(name)
@@ -420,8 +419,11 @@ class _Intake:
             self.result.empty.append(name)
         else:
             reason = "the same content was taken in " + ("before under this name" if name == first else f"as {first}")
+            since = takewhile(lambda taken_in: taken_in[0] != spooled.file_id, reversed(self._memory.names.items()))
+            if name in (known for _, known in since):
+                reason += ", and other content under this name since; to go back to it, land it with a change"
             self.result.repeated.append(f"{name}: {reason}")
-        self._leave_out(name, "repeated", reason, spooled.file, spooled.file_id)
+        self._leave_out(name, "repeated", reason, spooled.file, spooled.file_id, seen_at=now)
 
     def _refuse(self, file: LandingFile, file_id: str | None, broken: BrokenFile) -> None:
         self.result.broken.append(str(broken))
@@ -433,10 +435,18 @@ class _Intake:
         self._leave_out(file.name, "growing", reason, file)
 
     def _leave_out(
-        self, name: str, outcome: str, reason: str, file: LandingFile | None = None, file_id: str | None = None
+        self,
+        name: str,
+        outcome: str,
+        reason: str,
+        file: LandingFile | None = None,
+        file_id: str | None = None,
+        seen_at: datetime | None = None,
     ) -> None:
+        """Note a file that is not taken in, unless that was noted before. A repeated one is here only where it has
+        changed since it was seen."""
         size, modified_at = (file.bytes, file.modified_at) if file else (None, None)
-        if self._memory.reasons.get(name) == (outcome, reason, size, modified_at):
+        if outcome != "repeated" and self._memory.reasons.get(name) == (outcome, reason, size, modified_at):
             return
         row: dict[str, object] = {
             "feed": self._feed.name,
@@ -447,7 +457,7 @@ class _Intake:
             "bytes": size,
             "file_modified_at": modified_at,
             "run_id": self._run_id,
-            "seen_at": _now(),
+            "seen_at": seen_at or _now(),
         }
         self._left_out.append(row)
 

@@ -4,8 +4,8 @@ Here: writing one file of a feed, whole or not at all, and the report of the loa
 here: reading the landing zone (`sources/files.py`), and judging rows (`cleaning/`).
 """
 
-import filecmp
 import gzip
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -73,11 +73,27 @@ def write_landing_file(landing: Path, feed: str, name: str, frame: pl.DataFrame 
     partial = folder / f".{os.getpid()}-{name}"
     try:
         _write(ordered, partial)
-        if not (folder / name).is_file() or not filecmp.cmp(partial, folder / name, shallow=False):
+        if not _lies_there(partial, folder / name):
             partial.replace(folder / name)
     finally:
         partial.unlink(missing_ok=True)
     return folder / name
+
+
+def _lies_there(written: Path, target: Path) -> bool:
+    """Whether the target has the same content. A link, or a file that cannot be read, is of no use to the platform and
+    is replaced."""
+    try:
+        if target.is_symlink() or target.stat().st_size != written.stat().st_size:
+            return False
+        return _digest(written) == _digest(target)
+    except OSError:
+        return False
+
+
+def _digest(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()
 
 
 def write_landing_files(landing: Path, frames: Iterable[tuple[str, str, pl.DataFrame]]) -> tuple[LandingFile, ...]:

@@ -77,7 +77,7 @@ def test_a_second_look_finds_everything_known_and_reads_no_file(
     assert (first.ingested, len(first.repeated)) == (["a.csv"], 1)
     monkeypatch.setattr("retail_platform.orchestration.ingestion.copy_to_spool", None)
     second = ingest(lake)
-    assert (second.known, second.repeated, second.ingested) == (["a.csv"], ["b.csv"], [])
+    assert (second.known, second.repeated, second.ingested) == (["a.csv", "b.csv"], [], [])
     assert waiting_files(lake)["pos_sales"] == []
 
 
@@ -111,9 +111,19 @@ def test_a_file_delivered_again_unchanged_is_said_so_once_and_waits_for_nobody(
     assert ingest(lake).repeated == ["a.csv: the same content was taken in before under this name"]
     assert waiting_files(lake)["pos_sales"] == []
     monkeypatch.setattr("retail_platform.orchestration.ingestion.copy_to_spool", None)
-    assert ingest(lake).repeated == ["a.csv"]
+    assert ingest(lake).known == ["a.csv"]
     assert left_out(lake) == [("a.csv", "repeated")]
     assert stores(lake) == ["S1"]
+
+
+def test_a_return_to_earlier_content_is_said_to_have_no_effect(lake: Lakehouse) -> None:
+    file = land(lake, "a.csv", row("S1"))
+    for store, modified in (("S1", 1), ("S2", 2), ("S1", 3)):
+        land(lake, "a.csv", row(store))
+        os.utime(file, (modified, modified))
+        result = ingest(lake)
+    assert ["to go back to it, land it with a change" in words for words in result.repeated] == [True]
+    assert stores(lake) == ["S1", "S2"]
 
 
 def test_a_landing_zone_that_was_moved_is_known_without_a_note(lake: Lakehouse) -> None:

@@ -54,6 +54,14 @@ def test_a_file_that_is_there_with_equal_content_is_left_as_it_lies(tmp_path: Pa
     assert changed.st_ino != before.st_ino
 
 
+def test_a_link_to_equal_content_is_replaced_by_the_file(tmp_path: Path) -> None:
+    elsewhere = write_landing_file(tmp_path / "elsewhere", "pos_sales", "day.csv", lines())
+    link = tmp_path / "pos_sales" / "day.csv"
+    link.parent.mkdir()
+    link.symlink_to(elsewhere)
+    assert not write_landing_file(tmp_path, "pos_sales", "day.csv", lines()).is_symlink()
+
+
 def test_a_compressed_file_carries_no_clock(tmp_path: Path) -> None:
     content = write_landing_file(tmp_path, "pos_sales", "day.csv.gz", lines()).read_bytes()
     assert content[4:8] == b"\0\0\0\0"
