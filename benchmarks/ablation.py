@@ -107,7 +107,7 @@ def report(values: pl.DataFrame, names: list[str]) -> None:
         for level in ("mean", "item x store"):
             lost = both[level] / both[f"{level}_whole"] - 1
             error = lost.std() / lost.len() ** 0.5 if lost.len() > 1 else float("nan")
-            cells += [f"{both[level].mean():.4f}", f"{lost.mean():+.1%}", f"{error:.1%}"]
+            cells += [f"{both[level].to_numpy().mean():.4f}", f"{lost.to_numpy().mean():+.1%}", f"{error:.1%}"]
         print(f"| {' | '.join(cells)} |")
 
 

@@ -261,7 +261,7 @@ def _added_up(series: pl.DataFrame, hierarchy: Any) -> pl.DataFrame:
 
     normal = NormalDist()
     variance = ((pl.col("q975") - pl.col("mean")) / normal.inv_cdf(0.975)) ** 2
-    sums = hierarchy.sums(series.with_columns(variance=variance), ["mean", "variance"])
+    sums: pl.DataFrame = hierarchy.sums(series.with_columns(variance=variance), ["mean", "variance"])
     names = [name for name in series.columns if name in QUANTILES]
     return sums.filter(pl.col("level").is_in(SUMMED)).select(
         "level",
@@ -297,8 +297,8 @@ def report(parts: Iterator[pl.DataFrame] | list[pl.DataFrame], names: list[str],
         print(overall)
     for name in overall.columns[2:]:
         gain = 1 - overall[names[0]] / overall[name]
-        deviation = gain.std() if gain.len() > 1 else float("nan")
-        print(f"{names[0]} below {name}: {gain.mean():.1%}, standard deviation over the windows {deviation:.1%}")
+        mean, deviation = gain.to_numpy().mean(), gain.std() if gain.len() > 1 else float("nan")
+        print(f"{names[0]} below {name}: {mean:.1%}, standard deviation over the windows {deviation:.1%}")
 
 
 if __name__ == "__main__":

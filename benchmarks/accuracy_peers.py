@@ -10,6 +10,7 @@ quantiles of the M5 competition. Days without stock are zeros here, as in the co
 import sys
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -73,7 +74,7 @@ def mlforecast_tweedie(panel: pl.DataFrame, origin: date) -> pl.DataFrame:
     return _mlforecast(panel, origin, {"objective": "tweedie", "tweedie_variance_power": 1.1})
 
 
-def _mlforecast(panel: pl.DataFrame, origin: date, objective: dict[str, object]) -> pl.DataFrame:
+def _mlforecast(panel: pl.DataFrame, origin: date, objective: dict[str, Any]) -> pl.DataFrame:
     """One LightGBM of 500 trees with 127 leaves for all horizons: lags and rolling statistics not younger than the
     horizon, price, events, pay days and dates, on the last two years.
     """

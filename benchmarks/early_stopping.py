@@ -9,6 +9,7 @@ of all trees. FOLDER holds sales_daily, sell_prices and calendar as Parquet, as 
 """
 
 import argparse
+import statistics
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -58,8 +59,8 @@ def report(metrics: pl.DataFrame, settings: ForecastSettings) -> None:
             gains.append(1 - values[str(chosen)] / values[str(settings.trees)])
             row[-2:] = [str(chosen), f"{gains[-1]:.2%}"]
         print(f"| {' | '.join(row)} |")
-    of_windows = pl.Series(gains)
-    print(f"\nlower by {of_windows.mean():.2%} in the mean of {len(gains)} windows, deviation {of_windows.std():.2%}")
+    mean, deviation = statistics.mean(gains), statistics.stdev(gains)
+    print(f"\nlower by {mean:.2%} in the mean of {len(gains)} windows, deviation {deviation:.2%}")
 
 
 if __name__ == "__main__":

@@ -33,14 +33,14 @@ def main() -> None:
     biases: dict[str, list[float]] = {"sales": [], "not handled": [], "handled": []}
     for draw in range(options.draws):
         days = censor(sold, draw)
-        origin: date = days["date"].max() - timedelta(days=HORIZON)
+        origin: date = days.select(pl.col("date").max()).item() - timedelta(days=HORIZON)
         judged = days.filter((pl.col("date") > origin) & pl.col("censored"))
-        biases["sales"].append(judged["units"].sum() / judged["demand"].sum() - 1)
+        biases["sales"].append(judged.select(pl.col("units").sum() / pl.col("demand").sum()).item() - 1)
         for name, left in (("not handled", pl.lit(value=True)), ("handled", pl.col("hours_out") == 0)):
             forecast = expected(panel_of(days, left), origin, options.trees)
             both = judged.join(forecast, on=[*SERIES, "date"])
             assert both.height == judged.height  # noqa: S101
-            biases[name].append(both["mean"].sum() / both["demand"].sum() - 1)
+            biases[name].append(both.select(pl.col("mean").sum() / pl.col("demand").sum()).item() - 1)
         print(f"draw {draw}: " + ", ".join(f"{name} {values[-1]:+.1%}" for name, values in biases.items()), flush=True)
     for name, values in biases.items():
         spread = statistics.stdev(values) if len(values) > 1 else float("nan")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -119,7 +119,7 @@ def _median_as_mean(departure: Doubles, level: Doubles) -> Doubles:
 CHALLENGER = "lightgbm"
 """The model that learns: it is put before the gate, and published where it passes."""
 
-DEFAULT_OBJECTIVE = "tweedie"
+DEFAULT_OBJECTIVE: Final = "tweedie"
 """What is minimised where the settings leave it open and nothing has been tried."""
 
 OBJECTIVES: dict[str, Objective] = {

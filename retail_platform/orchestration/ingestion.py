@@ -152,6 +152,7 @@ class _Memory:
     @classmethod
     def of(cls, lakehouse: Lakehouse, feeds: Sequence[str]) -> dict[str, "_Memory"]:
         """By feed. Asked for all of them at once, since a question takes longer than its answer."""
+        # Of the columns of files, those of the newest alone: a ledger of years has thousands of them.
         ledger = lakehouse.query(
             f"""
             SELECT feed, file_id, file_name, bytes, file_modified_at, ingested_at, CASE WHEN file_id = arg_max(

@@ -73,20 +73,19 @@ def write_landing_file(landing: Path, feed: str, name: str, frame: pl.DataFrame 
     partial = folder / f".{os.getpid()}-{name}"
     try:
         _write(ordered, partial)
-        if not _lies_there(partial, folder / name):
+        if not _has_same_content(folder / name, partial):
             partial.replace(folder / name)
     finally:
         partial.unlink(missing_ok=True)
     return folder / name
 
 
-def _lies_there(written: Path, target: Path) -> bool:
-    """Whether the target has the same content. A link, or a file that cannot be read, is of no use to the platform and
-    is replaced."""
+def _has_same_content(file: Path, other: Path) -> bool:
+    """False of a link and of what cannot be read: no use to the platform as it lies there, whatever it holds."""
     try:
-        if target.is_symlink() or target.stat().st_size != written.stat().st_size:
+        if file.is_symlink() or file.stat().st_size != other.stat().st_size:
             return False
-        return _digest(written) == _digest(target)
+        return _digest(file) == _digest(other)
     except OSError:
         return False
 

@@ -166,7 +166,8 @@ def test_the_quantiles_of_nodes_are_ordered_cover_what_they_promise_and_survive_
     seed: int, nodes: int, deviation: float
 ) -> None:
     random = np.random.default_rng(seed)
-    rows = nodes * (2_000 // nodes)
+    # Of 2,000, chance alone takes a coverage to its bound where the widest errors are cut at nothing sold.
+    rows = nodes * (8_000 // nodes)
     mean = random.gamma(4, 50, rows)
     frame = pl.DataFrame(
         {
@@ -183,8 +184,7 @@ def test_the_quantiles_of_nodes_are_ordered_cover_what_they_promise_and_survive_
     values = applied.select(QUANTILES.keys()).to_numpy()
     assert (values >= 0).all()
     assert (np.diff(values, axis=1) >= 0).all()
-    # Where the widest errors are cut at nothing sold, 0.865 are covered, give or take 0.005.
-    assert 0.84 < applied.select(pl.col("units").is_between("q05", "q95").mean()).item() < 0.96
+    assert 0.85 < applied.select(pl.col("units").is_between("q05", "q95").mean()).item() < 0.96
 
 
 def test_a_level_of_which_nothing_is_known_has_a_spread_all_the_same() -> None:
