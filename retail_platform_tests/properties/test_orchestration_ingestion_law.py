@@ -123,7 +123,8 @@ class Shop:
             self._land(earlier[happens.again % len(earlier)])
         if earlier and happens.shortened is not None:
             self._land(earlier[happens.shortened % len(earlier)].partition("\n")[2])
-        form = FeedSettings(replaces=happens.replaces)
+        # However bad a day is, it is written: to be withheld is another law.
+        form = FeedSettings(replaces=happens.replaces, reject_budget=1)
         self.settings = self.settings.model_copy(update={"feeds": {"pos_sales": form}})
         self.take_in(happens.taking_in)
         self.clean(happens.cleaning)
