@@ -260,23 +260,6 @@ class Session:
     last_snapshot: int | None = None
 
 
-def newest_compaction(connection: duckdb.DuckDBPyConnection, settings: Settings) -> int:
-    """The last snapshot in which files were merged or rewritten, where a reader must know it; else 0.
-
-    In SQLite, unlike in PostgreSQL, DuckDB's catalog transaction is no snapshot: a statement that meets a compaction
-    between looking up the files of one table and those of the next misses files of the next one.
-    """
-    if settings.catalog != "sqlite":
-        return 0
-    row = first_row(
-        connection.execute(
-            f"SELECT max(snapshot_id) FROM {CATALOG}.ducklake_snapshot_changes "
-            "WHERE changes_made LIKE '%merge_adjacent%' OR changes_made LIKE '%rewrite_delete%'"
-        )
-    )
-    return int(row[0] or 0) if row else 0
-
-
 def first_row(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...] | None:
     """The first row of a small result, all of which is fetched: a result that is left half read keeps its transaction
     open, and in PostgreSQL the catalog's tables locked.

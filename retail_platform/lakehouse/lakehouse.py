@@ -20,6 +20,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from retail_platform.contracts.table import TABLES, Table
 from retail_platform.lakehouse import ddl
+from retail_platform.lakehouse.compaction import NEWEST, state_of_compactions
 from retail_platform.lakehouse.connection import (
     CATALOG,
     LAKE,
@@ -33,7 +34,6 @@ from retail_platform.lakehouse.connection import (
     first_row,
     in_memory,
     is_conflict,
-    newest_compaction,
     open_lake,
 )
 from retail_platform.lakehouse.durability import Folder, data_files, sync_files
@@ -50,9 +50,6 @@ _TABLES_OF_LAKE = (
 
 At: TypeAlias = int | datetime
 """A state of the lake: the number of a snapshot, or a time."""
-
-Read: TypeAlias = tuple[pl.DataFrame, int]
-"""Rows, and the newest compaction when they had been read."""
 
 _COMMITS_OF_SNAPSHOTS = f"""
     SELECT snapshot_id, snapshot_time::TIMESTAMP AS committed_at, author AS run_id, commit_message AS message,
@@ -87,7 +84,6 @@ class Lakehouse:
         self._connect = connect
         self._on_step = on_step
         self._lasting: frozenset[Folder] = frozenset()
-        self._compaction: int | None = None
         self._reader = Reader(settings, connect)
         self._writer = Writer(settings, connect)
 
@@ -132,10 +128,9 @@ class Lakehouse:
         Raises `LakeError` where the statement is refused, with the engine's own words.
         """
 
-        def ask(connection: duckdb.DuckDBPyConnection) -> Read:
+        def ask(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
             _refuse_all_but_reading(connection, sql)
-            rows = connection.execute(sql, list(parameters)).pl()
-            return rows, newest_compaction(connection, self.settings)
+            return connection.execute(sql, list(parameters)).pl()
 
         with _engine_errors():
             if at is None:
@@ -149,22 +144,22 @@ class Lakehouse:
                     # One that expired meanwhile may have shown fewer rows than it had.
                     self.snapshot_as_of(snapshot)
 
-    def _settled(self, read: Callable[[], Read]) -> pl.DataFrame:
+    def _settled(self, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
         """The rows of `read`, which is asked again where files were merged while it looked for them.
 
         A reader who meets this again and again, as a slow one does while many tables are compacted one after the
         other, keeps the next compaction waiting while it reads.
         """
-        # A merging since the last read costs this one a repetition; looking twice for every read would cost more.
-        before = self._newest_compaction() if self._compaction is None else self._compaction
+        before = state_of_compactions(self.settings, self._newest_compaction)
         for _ in range(_READS_BESIDE_COMPACTION):
-            rows, self._compaction = read()
-            if self._compaction == before:
+            rows = read()
+            after = state_of_compactions(self.settings, self._newest_compaction)
+            if after == before:
                 return rows
-            before = self._compaction
+            before = after
         try:
             with table_locks(self.settings, [COMPACTION]):
-                return read()[0]
+                return read()
         except OSError as error:
             raise LakeError(
                 f"files were merged each time that this was read, and merging cannot be kept waiting: {error}; read "
@@ -172,7 +167,7 @@ class Lakehouse:
             ) from error
 
     def _newest_compaction(self) -> int:
-        return self._reader.ask(lambda connection: newest_compaction(connection, self.settings))
+        return int(self._reader.ask(lambda connection: connection.execute(NEWEST).fetchall())[0][0])
 
     @contextmanager
     def read_batches(
@@ -231,15 +226,14 @@ class Lakehouse:
         """
         columns = ", ".join(TABLES["governance.commits"].polars_schema)
 
-        def ask(connection: duckdb.DuckDBPyConnection) -> Read:
+        def ask(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
             sql = f"SELECT {columns}, false AS expired FROM ({_COMMITS_OF_SNAPSHOTS})"
             if ddl.lake_columns(connection, "governance.commits"):
                 sql += (
                     f" UNION ALL SELECT {columns}, true FROM governance.commits"
                     f" ANTI JOIN ({_COMMITS_OF_SNAPSHOTS}) USING (snapshot_id)"
                 )
-            rows = connection.execute(f"{sql} ORDER BY snapshot_id DESC").pl()
-            return rows, newest_compaction(connection, self.settings)
+            return connection.execute(f"{sql} ORDER BY snapshot_id DESC").pl()
 
         with _engine_errors():
             return self._settled(lambda: self._reader.ask(ask))

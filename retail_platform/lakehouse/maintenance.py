@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from retail_platform.contracts.table import TABLES
 from retail_platform.lakehouse import ddl
+from retail_platform.lakehouse.compaction import compaction
 from retail_platform.lakehouse.connection import CATALOG, LAKE, LakeError, text
 from retail_platform.lakehouse.durability import data_files, sync_files
 from retail_platform.lakehouse.file_counts import forget
@@ -174,7 +175,7 @@ def _compact(lake: Lakehouse, by: Provenance) -> _Compacted:
         for statement in _COMPACTIONS:
             try:
                 files_read, files_written = _compact_table(lake, statement, schema, table, by)
-            except (duckdb.Error, LakeError) as error:
+            except (duckdb.Error, LakeError, OSError) as error:
                 failures.append(f"{schema}.{table}: {error}")
                 break
             read, written = read + files_read, written + files_written
@@ -203,9 +204,9 @@ def _compact_table(lake: Lakehouse, statement: str, schema: str, table: str, by:
     settings = lake.settings
     folder = None if settings.on_object_storage else settings.lake_data / schema / table
     before = data_files(folder) if folder else set()
-    # A connection of its own: an internal error of DuckDB leaves a connection unusable. The lock is that of readers who
-    # met compactions too often, and free for them between two tables.
-    with table_locks(settings, [COMPACTION]), lake.connection(read_only=False) as connection:
+    # A connection of its own: an internal error of DuckDB leaves a connection unusable. Between two tables it is the
+    # turn of readers who met compactions too often.
+    with compaction(settings), lake.connection(read_only=False) as connection:
         connection.execute("BEGIN")
         done = connection.execute(statement, [table, schema]).fetchall()
         connection.execute(

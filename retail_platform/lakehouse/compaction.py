@@ -1,0 +1,73 @@
+"""How a reader of a SQLite catalog learns that files were merged while it read.
+
+In SQLite, unlike in PostgreSQL, the transaction of DuckDB is no snapshot: a statement that meets a compaction between
+looking up the files of one table and those of the next misses files of the next one. Such a read has to be asked again.
+
+Here: the number that compactions count up in a file beside the locks, and what it says to a reader. Not here: merging
+files (`maintenance.py`), and asking again (`lakehouse.py`).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from retail_platform.lakehouse.connection import CATALOG
+from retail_platform.lakehouse.locks import COMPACTION, lock_folder, table_locks
+from retail_platform.settings import Settings
+
+NEWEST = (
+    f"SELECT coalesce(max(snapshot_id), 0) FROM {CATALOG}.ducklake_snapshot_changes "
+    "WHERE changes_made LIKE '%merge_adjacent%' OR changes_made LIKE '%rewrite_delete%'"
+)
+"""The last snapshot in which files were merged or rewritten. To ask costs a reader more than a quarter of a small read,
+so that it asks only while a compaction is under way."""
+
+
+@contextmanager
+def compaction(settings: Settings) -> Iterator[None]:
+    """What is done within is one compaction: no other runs beside it, and readers are told.
+
+    Raises `LakeError` where another compaction, or a reader who keeps them away, does not end within
+    `lake.lock_timeout_seconds`.
+    """
+    with table_locks(settings, [COMPACTION]):
+        if settings.catalog != "sqlite":
+            yield
+            return
+        # Odd while it is under way. One that was killed left the number odd.
+        number = (_number(settings) + 1) | 1
+        _write(settings, number)
+        try:
+            yield
+        finally:
+            _write(settings, number + 1)
+
+
+def state_of_compactions(settings: Settings, newest: Callable[[], int]) -> tuple[int, int]:
+    """What is the same before and after a read if no files were merged meanwhile.
+
+    `newest` answers `NEWEST`. It is asked while a compaction is under way, which may take long and disturbs no reader
+    before it commits, and after one that was killed, until the next.
+    """
+    if settings.catalog != "sqlite":
+        return 0, 0
+    number = _number(settings)
+    return number, newest() if number % 2 else 0
+
+
+def _file(settings: Settings) -> Path:
+    return lock_folder(settings) / "compactions"
+
+
+def _number(settings: Settings) -> int:
+    try:
+        return int(_file(settings).read_bytes())
+    except FileNotFoundError:
+        return 0
+
+
+def _write(settings: Settings, number: int) -> None:
+    new = _file(settings).with_suffix(".new")
+    new.write_text(str(number), encoding="ascii")
+    # Whole or not at all: readers look at any moment.
+    new.replace(_file(settings))
