@@ -90,10 +90,7 @@ class Retailer:
 
     def counts(self) -> dict[str, int]:
         """Rows of every table."""
-        names = self.lake.query(
-            "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = 'lake'"
-        )
-        counted = [f"SELECT '{name}' AS name, count(*) AS rows FROM {name}" for name in names.to_series().sort()]
+        counted = [f"SELECT '{name}' AS name, count(*) AS rows FROM {name}" for name in sorted(self.lake.tables())]
         return dict(self.lake.query(" UNION ALL ".join(counted)).iter_rows())
 
     def metadata(self, table: str) -> dict[str, Any]:

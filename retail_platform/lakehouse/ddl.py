@@ -104,6 +104,13 @@ def files_of(connection: duckdb.DuckDBPyConnection, table: str) -> set[Path]:
     return {Path(file) for pair in files for file in pair if file}
 
 
+def has_files(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    """Whether the snapshot that a transaction sees has rows of a table, or had some that were deleted since."""
+    schema, name = table.split(".")
+    listed = connection.execute(f"FROM ducklake_list_files('{LAKE}', ?, schema => ?) LIMIT 1", [name, schema])
+    return bool(listed.fetchall())
+
+
 def evolution(table: Table, current: dict[str, LakeColumn]) -> Evolution:
     """What must change in a lake table with columns `current` to keep the contract.
 

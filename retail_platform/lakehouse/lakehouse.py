@@ -93,13 +93,17 @@ class Lakehouse:
         with open_lake(self.settings, read_only=read_only, at=at, connect=self._connect) as connection:
             yield connection
 
+    def tables(self) -> frozenset[str]:
+        """The names of all tables that there are, such as `clean.sales`."""
+        return frozenset(self.query(_TABLES_OF_LAKE)["name"])
+
     def prepare(self) -> None:
         """Create every schema and contract table that is missing, so that a table never written reads as empty."""
         try:
-            there = set(self.query(_TABLES_OF_LAKE)["name"])
+            there = self.tables()
         except LakeError:
             # No lake yet, or one that cannot be opened: creating says which.
-            there = set()
+            there = frozenset()
         if not there.issuperset(TABLES):
             self._create(TABLES.values())
 
@@ -274,7 +278,10 @@ class Lakehouse:
             try:
                 changes = [change for write in writes for change in _follow_contract(connection, write.table)]
                 for write in writes:
-                    rows[write.table.name] += self._write(connection, write)
+                    name = write.table.name
+                    # What this transaction has inserted itself is in no list of files yet.
+                    holds_rows = name in rows or ddl.has_files(connection, name)
+                    rows[name] += self._write(connection, write, holds_rows=holds_rows)
                 connection.execute(
                     f"CALL {LAKE}.set_commit_message(?, ?, extra_info => ?)",
                     [provenance.run_id, provenance.message(), provenance.as_json()],
@@ -303,10 +310,14 @@ class Lakehouse:
                 session.last_snapshot = snapshot
         return Commit(snapshot, dict(rows), tuple(changes), attempt)
 
-    def _write(self, connection: duckdb.DuckDBPyConnection, staged: Staged) -> int:
-        """Carry out one write inside the open transaction; the number of rows inserted."""
+    def _write(self, connection: duckdb.DuckDBPyConnection, staged: Staged, *, holds_rows: bool) -> int:
+        """Carry out one write inside the open transaction, to a table that `holds_rows` or is empty; the number of rows
+        inserted."""
         table, rows = staged.table, staged.write.rows
-        _delete_replaced(connection, staged.write)
+        _refuse_own_rows(connection, staged.write)
+        # To delete nothing would cost as much as half of a small commit.
+        if holds_rows:
+            _delete_replaced(connection, staged.write)
         if staged.files:
             query = Query.of_parquet(*staged.files)
             for file in staged.files:
@@ -390,8 +401,6 @@ def _follow_contract(connection: duckdb.DuckDBPyConnection, table: Table) -> tup
 def _delete_replaced(connection: duckdb.DuckDBPyConnection, write: Write) -> None:
     """Delete what a write puts its rows in the place of."""
     target = ddl.qualified(write.table.name)
-    if isinstance(write.rows, Query) and not isinstance(write, Append):
-        _refuse_own_rows(connection, write.table, write.rows)
     if isinstance(write, ReplaceTable):
         connection.execute(f"DELETE FROM {target}")
     elif isinstance(write, ReplaceSlices) and write.slices:
@@ -443,9 +452,12 @@ def _refuse_other_result(connection: duckdb.DuckDBPyConnection, table: Table, so
     )
 
 
-def _refuse_own_rows(connection: duckdb.DuckDBPyConnection, table: Table, query: Query) -> None:
+def _refuse_own_rows(connection: duckdb.DuckDBPyConnection, write: Write) -> None:
     """Refuse a query over the table that it replaces: it runs after the old rows are gone and would find none."""
-    read = {name.split(" AS ")[0].lower() for name in connection.get_table_names(query.sql, qualified=True)}
+    if isinstance(write, Append) or not isinstance(write.rows, Query):
+        return
+    table = write.table
+    read = {name.split(" AS ")[0].lower() for name in connection.get_table_names(write.rows.sql, qualified=True)}
     if read & {table.name, f"{LAKE}.{table.name}"}:
         raise LakeError(
             f"a query cannot replace {table.name} with rows read from it; read them first and write the frame"

@@ -21,7 +21,6 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from retail_platform.contracts.table import TABLES
-from retail_platform.lakehouse import ddl
 from retail_platform.lakehouse.compaction import compaction
 from retail_platform.lakehouse.connection import CATALOG, LAKE, LakeError, text
 from retail_platform.lakehouse.durability import data_files, sync_files
@@ -131,7 +130,7 @@ def _expiring(lake: Lakehouse, now: datetime) -> pl.DataFrame:
 
 def _snapshots_of_champions(lake: Lakehouse, now: datetime) -> list[int]:
     """What must stay readable so that models can be reproduced: each shard's champion, and earlier ones for a time."""
-    if not _is_there(lake, "model.registry"):
+    if "model.registry" not in lake.tables():
         return []
     since = _naive(now - timedelta(days=lake.settings.lake.model_snapshot_days))
     champions = lake.query(
@@ -146,7 +145,7 @@ def _keep_commits(lake: Lakehouse, expiring: pl.DataFrame, by: Provenance) -> No
     """Write down what the snapshots say before they go; one that an interrupted maintenance wrote down is there."""
     table = TABLES["governance.commits"]
     rows = expiring.select(table.polars_schema.names())
-    if _is_there(lake, table.name):
+    if table.name in lake.tables():
         rows = rows.join(lake.read(table.name, columns=["snapshot_id"]), on="snapshot_id", how="anti")
     if rows.height:
         lake.commit([Append(table, rows)], by)
@@ -155,8 +154,7 @@ def _keep_commits(lake: Lakehouse, expiring: pl.DataFrame, by: Provenance) -> No
 @contextmanager
 def _alone(lake: Lakehouse) -> Iterator[None]:
     """Hold the lock of every table, and the one by which a backup keeps maintenance away."""
-    there = lake.query("SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = ?", [LAKE])
-    with table_locks(lake.settings, [MAINTENANCE, LAKE, *TABLES, *there.to_series()]):
+    with table_locks(lake.settings, [MAINTENANCE, LAKE, *TABLES, *lake.tables()]):
         yield
 
 
@@ -195,8 +193,7 @@ def _worth_compacting(lake: Lakehouse) -> list[tuple[str, str]]:
         HAVING count(*) FILTER (f.file_size_bytes < {SMALL_FILE_BYTES}) > 1 OR count(d.data_file_id) > 0
         ORDER BY ALL
     """
-    with lake.connection() as connection:
-        return [(schema, table) for schema, table in connection.execute(sql).fetchall()]
+    return [(schema, table) for schema, table in lake.query(sql).iter_rows()]
 
 
 def _compact_table(lake: Lakehouse, statement: str, schema: str, table: str, by: Provenance) -> tuple[int, int]:
@@ -270,11 +267,6 @@ def _older(path: Path, before: datetime) -> bool:
         return datetime.fromtimestamp(path.stat().st_mtime, UTC) < before
     except FileNotFoundError:
         return False
-
-
-def _is_there(lake: Lakehouse, table: str) -> bool:
-    with lake.connection() as connection:
-        return bool(ddl.lake_columns(connection, table))
 
 
 def _naive(moment: datetime) -> datetime:

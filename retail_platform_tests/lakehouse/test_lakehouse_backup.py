@@ -35,9 +35,10 @@ def content(lake: Lakehouse) -> dict[tuple[int, str], list[tuple[object, ...]]]:
     """The rows of every table at every snapshot."""
     found = {}
     for at in lake.snapshots()["snapshot_id"]:
-        sql = "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = 'lake'"
-        for name in lake.query(sql, at=at).to_series():
-            found[at, name] = sorted(lake.read(name, at=at).rows(), key=str)
+        with lake.connection(at=at) as connection:
+            sql = "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = 'lake'"
+            for (name,) in connection.execute(sql).fetchall():
+                found[at, name] = sorted(connection.execute(f"FROM {name}").fetchall(), key=str)
     return found
 
 
