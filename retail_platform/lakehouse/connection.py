@@ -158,7 +158,7 @@ class Reader:
         cursor.close()
 
     def _connected(self) -> tuple[duckdb.DuckDBPyConnection, bool]:
-        catalog = _identity(self._settings)
+        catalog = catalog_identity(self._settings)
         if self._connection is not None and catalog == self._catalog:
             return self._connection, False
         self._close()
@@ -214,12 +214,12 @@ class Writer:
             # What was read would otherwise stay in memory for as long as the connection.
             connection.execute("SET enable_external_file_cache = false")
             connection.execute("BEGIN")
-            return Session(connection, stack.pop_all(), _identity(self._settings))
+            return Session(connection, stack.pop_all(), catalog_identity(self._settings))
 
     def _take(self) -> "Session | None":
         with self._lock:
             kept = self._kept.pop(os.getpid(), None)
-        if kept is None or (kept.catalog == _identity(self._settings) and self._began(kept)):
+        if kept is None or (kept.catalog == catalog_identity(self._settings) and self._began(kept)):
             return kept
         kept.opened.close()
         return None
@@ -282,7 +282,7 @@ def ask_sqlite(job: Literal["check", "copy"], *files: Path) -> str:
     return done.stdout
 
 
-def _identity(settings: Settings) -> tuple[int, int] | None:
+def catalog_identity(settings: Settings) -> tuple[int, int] | None:
     """Which file the catalog is; null where it is a server or missing."""
     if settings.catalog != "sqlite" or not settings.catalog_file.exists():
         return None

@@ -30,6 +30,7 @@ from retail_platform.lakehouse.connection import (
     NoSnapshotError,
     Reader,
     Writer,
+    catalog_identity,
     confine,
     first_row,
     in_memory,
@@ -84,6 +85,7 @@ class Lakehouse:
         self._connect = connect
         self._on_step = on_step
         self._lasting: frozenset[Folder] = frozenset()
+        self._prepared: tuple[int, int] | None = None
         self._reader = Reader(settings, connect)
         self._writer = Writer(settings, connect)
 
@@ -99,6 +101,9 @@ class Lakehouse:
 
     def prepare(self) -> None:
         """Create every schema and contract table that is missing, so that a table never written reads as empty."""
+        if self._prepared and self._prepared == catalog_identity(self.settings):
+            # From this very file no table has been taken away since.
+            return
         try:
             there = self.tables()
         except LakeError:
@@ -106,6 +111,7 @@ class Lakehouse:
             there = frozenset()
         if not there.issuperset(TABLES):
             self._create(TABLES.values())
+        self._prepared = catalog_identity(self.settings)
 
     def _create(self, tables: Iterable[Table]) -> None:
         with table_locks(self.settings, ["lake"]):

@@ -1,11 +1,12 @@
 """Dagster's event log in SQLite, with batches of events written as one.
 
-Here: one connection and one transaction per database for the events of a batch, and one engine per database. Not here:
-what an event is and how it is stored, which stays Dagster's.
+Here: one connection and one transaction per database for the events of a batch, one engine per database, and a memory
+of what its tables are. Not here: what an event is and how it is stored, which stays Dagster's.
 
 A run over business days tells Dagster of every day that it made: two events a day. Dagster's own storage opens three
 connections and synchronises the disk three times for each, so that the log of a year took longer than its cleaning. It
-also makes a new engine for each, which has to compile every statement anew.
+also makes a new engine for each, which has to compile every statement anew, and looks at each event whether its tables
+have been migrated.
 """
 
 import threading
@@ -33,6 +34,8 @@ class BatchedSqliteEventLog(SqliteEventLogStorage):
         self._batch: ExitStack | None = None
         self._batch_thread: int | None = None
         self._connections: dict[str, Connection] = {}
+        # Migrations add tables and columns and take none away, so that only what is missing is looked for again.
+        self._there: set[str] = set()
         super().__init__(base_dir, inst_data)
         # A batch holds the lock over both of its databases; other threads wait for its end.
         self._db_lock = threading.RLock()  # type: ignore[assignment]
@@ -64,9 +67,22 @@ class BatchedSqliteEventLog(SqliteEventLogStorage):
 
     def has_table(self, table_name: str) -> bool:
         """Whether the database of all runs has the table."""
-        engine = _engine(self.conn_string_for_shard(INDEX_SHARD_NAME))
-        with engine.connect() as connection:
-            return bool(engine.dialect.has_table(connection, table_name))
+        if table_name not in self._there:
+            engine = _engine(self.conn_string_for_shard(INDEX_SHARD_NAME))
+            with engine.connect() as connection:
+                if engine.dialect.has_table(connection, table_name):
+                    self._there.add(table_name)
+        return table_name in self._there
+
+    def has_asset_key_col(self, column_name: str) -> bool:
+        """Whether the table of assets in the database of all runs has the column."""
+        return _of_assets(column_name) in self._there or super().has_asset_key_col(column_name)
+
+    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
+        name = _of_assets(column_name)
+        if name not in self._there and super()._has_asset_key_col_on_connection(conn, column_name):
+            self._there.add(name)
+        return name in self._there
 
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         with self._db_lock, ExitStack() as stack:
@@ -77,6 +93,10 @@ class BatchedSqliteEventLog(SqliteEventLogStorage):
             finally:
                 self._batch = self._batch_thread = None
                 self._connections = {}
+
+
+def _of_assets(column_name: str) -> str:
+    return f"asset_keys.{column_name}"
 
 
 @lru_cache(maxsize=ENGINES_KEPT)

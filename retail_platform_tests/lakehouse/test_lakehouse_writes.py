@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import date, datetime
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -49,6 +50,17 @@ def test_a_lake_that_was_prepared_reads_every_contract_table_as_empty(lake: Lake
             frame = connection.execute(f"FROM {table.name}").pl()
             assert frame.schema == table.polars_schema
             assert frame.is_empty()
+
+
+def test_a_catalog_that_takes_the_place_of_a_prepared_one_is_prepared_as_well(
+    sqlite_lake: Lakehouse, tmp_path: Path
+) -> None:
+    sqlite_lake.prepare()
+    other = Lakehouse(sqlite_lake.settings.model_copy(update={"home": tmp_path / "other"}))
+    other.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)
+    other.settings.catalog_file.replace(sqlite_lake.settings.catalog_file)
+    sqlite_lake.prepare()
+    assert sqlite_lake.tables() == {"shop.sales", *TABLES}
 
 
 def test_the_first_write_ever_makes_the_lake_and_the_table(lake: Lakehouse) -> None:

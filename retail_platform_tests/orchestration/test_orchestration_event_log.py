@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from sqlalchemy import text
 
 from retail_platform.orchestration.event_log import BatchedSqliteEventLog
 from retail_platform.orchestration.runner import instance_of, range_tags
@@ -65,6 +66,28 @@ def test_the_days_of_a_step_are_few_transactions(new_retailer: Retailer, monkeyp
     with instance_of(new_retailer.settings) as instance:
         clean(instance)
     assert 0 < len(opened) < DAYS
+
+
+def test_tables_and_columns_that_are_there_are_looked_for_once(
+    new_retailer: Retailer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with instance_of(new_retailer.settings) as instance:
+        log = instance.event_log_storage
+        assert isinstance(log, BatchedSqliteEventLog)
+        asked = [log.has_table("asset_event_tags"), log.has_asset_key_col("last_materialization_timestamp")]
+        assert asked == [True, True]
+        assert not log.has_table("nowhere")
+        assert not log.has_asset_key_col("later")
+        with log.index_connection() as connection:
+            connection.execute(text("CREATE TABLE nowhere (a INT)"))
+            connection.execute(text("ALTER TABLE asset_keys ADD COLUMN later TEXT"))
+        assert log.has_table("nowhere"), "a migration adds it"
+        assert log.has_asset_key_col("later")
+        monkeypatch.setattr(BatchedSqliteEventLog, "_open", None)
+        assert log.has_asset_key_col("later")
+        assert log.has_asset_key_col("last_materialization_timestamp")
+        monkeypatch.setattr("retail_platform.orchestration.event_log._engine", None)
+        assert log.has_table("nowhere")
 
 
 def test_a_batch_that_fails_is_stored_event_by_event(
