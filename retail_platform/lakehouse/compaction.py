@@ -64,6 +64,9 @@ def _number(settings: Settings) -> int:
         return int(_file(settings).read_bytes())
     except FileNotFoundError:
         return 0
+    except ValueError:
+        # What a power failure may leave of the file: to be taken like the number of one that was killed.
+        return 1
 
 
 def _write(settings: Settings, number: int) -> None:

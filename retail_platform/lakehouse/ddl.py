@@ -12,7 +12,7 @@ import duckdb
 import polars as pl
 
 from retail_platform.contracts.table import Table
-from retail_platform.lakehouse.connection import LAKE, LakeError, text
+from retail_platform.lakehouse.connection import CATALOG, LAKE, LakeError, text
 
 _SIMPLE_TYPES: dict[type[pl.DataType] | pl.DataType, str] = {
     pl.String: "VARCHAR",
@@ -104,11 +104,17 @@ def files_of(connection: duckdb.DuckDBPyConnection, table: str) -> set[Path]:
     return {Path(file) for pair in files for file in pair if file}
 
 
-def has_files(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
-    """Whether the snapshot that a transaction sees has rows of a table, or had some that were deleted since."""
+def may_hold_rows(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    """Whether the snapshot that a transaction sees can have rows of a table: it has files, or there are rows in the
+    catalog itself, where other clients of DuckLake keep a few.
+    """
     schema, name = table.split(".")
-    listed = connection.execute(f"FROM ducklake_list_files('{LAKE}', ?, schema => ?) LIMIT 1", [name, schema])
-    return bool(listed.fetchall())
+    found = connection.execute(
+        f"SELECT EXISTS (FROM ducklake_list_files('{LAKE}', ?, schema => ?)) "
+        f"OR EXISTS (FROM {CATALOG}.ducklake_inlined_data_tables)",
+        [name, schema],
+    )
+    return bool(found.fetchall()[0][0])
 
 
 def evolution(table: Table, current: dict[str, LakeColumn]) -> Evolution:

@@ -286,7 +286,7 @@ class Lakehouse:
                 for write in writes:
                     name = write.table.name
                     # What this transaction has inserted itself is in no list of files yet.
-                    holds_rows = name in rows or ddl.has_files(connection, name)
+                    holds_rows = name in rows or ddl.may_hold_rows(connection, name)
                     rows[name] += self._write(connection, write, holds_rows=holds_rows)
                 connection.execute(
                     f"CALL {LAKE}.set_commit_message(?, ?, extra_info => ?)",
@@ -317,8 +317,8 @@ class Lakehouse:
         return Commit(snapshot, dict(rows), tuple(changes), attempt)
 
     def _write(self, connection: duckdb.DuckDBPyConnection, staged: Staged, *, holds_rows: bool) -> int:
-        """Carry out one write inside the open transaction, to a table that `holds_rows` or is empty; the number of rows
-        inserted."""
+        """Carry out one write inside the open transaction, to a table that may hold rows or holds none; the number of
+        rows inserted."""
         table, rows = staged.table, staged.write.rows
         _refuse_own_rows(connection, staged.write)
         # To delete nothing would cost as much as half of a small commit.

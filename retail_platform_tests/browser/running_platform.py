@@ -130,6 +130,30 @@ class RunningPlatform:
             for run in reversed(runs["runsOrError"]["results"])
         }
 
+    def code_servers(self) -> set[int]:
+        """The processes that have loaded the code and answer questions about it, of which one is on its way out for a
+        while where another has taken its place."""
+        assert self.process is not None
+        session = _processes_of_session(self.process.pid)
+        return {pid for pid in session if b"grpc" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")}
+
+    def loaded_at(self) -> float:
+        """When the UI last took on what the code server has loaded."""
+        answer = self.query("{ workspaceOrError { ... on Workspace { locationEntries { updatedTimestamp } } } }")
+        (location,) = answer["workspaceOrError"]["locationEntries"]
+        return float(location["updatedTimestamp"])
+
+    def columns(self, table: str) -> list[str]:
+        """The columns of a table as the loaded code declares them."""
+        path = json.dumps(table.split("."))
+        node = self.query(
+            f"""{{ assetNodeOrError(assetKey: {{path: {path}}}) {{ ... on AssetNode {{ metadataEntries {{
+                ... on TableSchemaMetadataEntry {{ schema {{ columns {{ name }} }} }}
+            }} }} }} }}"""
+        )["assetNodeOrError"]
+        schemas = [entry["schema"] for entry in node.get("metadataEntries", ()) if "schema" in entry]
+        return [column["name"] for schema in schemas for column in schema["columns"]]
+
     def finished_run(self, run_id: str, *, seconds: float) -> str:
         """Wait for the end of the run whose id begins with `run_id`, and return its status, with what failed in it."""
         run = wait_for(f"run {run_id} to end", lambda: self._finished(run_id), seconds=seconds)

@@ -7,6 +7,7 @@ for what it needs, so that any of them can be run alone.
 import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -169,6 +170,16 @@ def test_materialize_all_of_each_science_group_succeeds_from_a_click(page: Page,
     page.goto("about:blank")
     ends = {group: platform.finished_run(run_id, seconds=PATIENCE) for group, run_id in runs.items()}
     assert ends == dict.fromkeys(SCIENCE_GROUPS, "SUCCESS")
+
+
+def test_changed_settings_are_taken_on_and_a_code_server_that_dies_is_replaced(platform: RunningPlatform) -> None:
+    (platform.home / "retail.toml").write_text('[feeds.pos_sales.extra_columns]\ncashier = "text"\n')
+    wait_for("the new column", lambda: "cashier" in platform.columns("raw.pos_sales"), seconds=PATIENCE)
+    loaded_at = platform.loaded_at()
+    for server in platform.code_servers():
+        os.kill(server, signal.SIGKILL)
+    wait_for("another code server", lambda: platform.loaded_at() > loaded_at, seconds=PATIENCE)
+    assert "cashier" in platform.columns("raw.pos_sales")
 
 
 def test_stopping_the_command_ends_every_process_that_it_started(platform: RunningPlatform) -> None:

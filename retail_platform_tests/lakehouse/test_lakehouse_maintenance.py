@@ -176,11 +176,12 @@ def test_a_read_beside_a_compaction_is_asked_again_only_where_that_commits_meanw
         assert times_asked(sqlite_lake, commit) == 1
 
 
-def test_after_a_compaction_that_was_killed_the_next_one_is_noticed(sqlite_lake: Lakehouse) -> None:
+@pytest.mark.parametrize("left", [b"1", b""], ids=["killed", "power failure"])
+def test_after_a_compaction_that_was_cut_off_the_next_one_is_noticed(sqlite_lake: Lakehouse, left: bytes) -> None:
     state = lock_folder(sqlite_lake.settings) / "compactions"
     with compaction(sqlite_lake.settings):
-        as_a_killed_one_leaves_it = state.read_bytes()
-    state.write_bytes(as_a_killed_one_leaves_it)
+        assert state.read_bytes() == b"1"
+    state.write_bytes(left)
     days(sqlite_lake, 3)
     assert times_asked(sqlite_lake, lambda: maintain(sqlite_lake)) == 2
     assert int(state.read_bytes()) % 2 == 0, "the next compaction has put it right"

@@ -71,6 +71,17 @@ def test_the_first_write_ever_makes_the_lake_and_the_table(lake: Lakehouse) -> N
     assert_frame_equal(stored(lake), sales(MONDAY, 1, 2))
 
 
+def test_rows_that_another_client_keeps_in_the_catalog_are_replaced_as_well(lake: Lakehouse) -> None:
+    lake.commit([ReplaceTable(SALES, SALES.empty())], BY)
+    with lake.connection(read_only=False) as connection:
+        connection.execute("CALL lake.set_option('data_inlining_row_limit', 10)")
+        connection.register("few", sales(MONDAY, 1, 2))
+        connection.execute("INSERT INTO shop.sales BY NAME FROM few")
+        connection.execute("CALL lake.set_option('data_inlining_row_limit', 0)")
+    lake.commit([replace_days(sales(MONDAY, 5), MONDAY)], BY)
+    assert_frame_equal(stored(lake), sales(MONDAY, 5))
+
+
 def test_a_rerun_replaces_what_the_first_run_wrote(lake: Lakehouse) -> None:
     lake.commit([replace_days(pl.concat([sales(MONDAY, 1, 2), sales(TUESDAY, 3)]), MONDAY, TUESDAY)], BY)
     for _ in range(2):
