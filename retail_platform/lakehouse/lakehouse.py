@@ -101,8 +101,9 @@ class Lakehouse:
 
     def prepare(self) -> None:
         """Create every schema and contract table that is missing, so that a table never written reads as empty."""
-        if self._prepared and self._prepared == catalog_identity(self.settings):
-            # From this very file no table has been taken away since.
+        catalog = catalog_identity(self.settings)
+        if self._prepared and self._prepared == catalog:
+            # What a person has dropped since is made again by the next process.
             return
         try:
             there = self.tables()
@@ -111,7 +112,8 @@ class Lakehouse:
             there = frozenset()
         if not there.issuperset(TABLES):
             self._create(TABLES.values())
-        self._prepared = catalog_identity(self.settings)
+        now = catalog_identity(self.settings)
+        self._prepared = now if catalog in (None, now) else None
 
     def _create(self, tables: Iterable[Table]) -> None:
         with table_locks(self.settings, ["lake"]):

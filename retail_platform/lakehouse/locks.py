@@ -66,7 +66,7 @@ def turn(settings: Settings) -> Iterator[None]:
 
 
 def lock_folder(settings: Settings) -> Path:
-    """Where the lock files of a SQLite catalog lie."""
+    """Where the lock files of a SQLite catalog lie, and the number of its compactions."""
     return settings.home / "locks"
 
 

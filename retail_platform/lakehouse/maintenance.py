@@ -21,7 +21,7 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from retail_platform.contracts.table import TABLES
-from retail_platform.lakehouse.compaction import compaction
+from retail_platform.lakehouse.compaction import compaction, end_what_was_killed
 from retail_platform.lakehouse.connection import CATALOG, LAKE, LakeError, text
 from retail_platform.lakehouse.durability import data_files, sync_files
 from retail_platform.lakehouse.file_counts import forget
@@ -169,6 +169,7 @@ def _compact(lake: Lakehouse, by: Provenance) -> _Compacted:
     """Write small files, and files with many deleted rows, anew; table by table, so that one that fails stops none."""
     read = written = 0
     failures = []
+    end_what_was_killed(lake.settings)
     for schema, table in _worth_compacting(lake):
         for statement in _COMPACTIONS:
             try:

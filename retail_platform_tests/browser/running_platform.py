@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -134,11 +135,16 @@ class RunningPlatform:
         """The processes that have loaded the code and answer questions about it, of which one is on its way out for a
         while where another has taken its place."""
         assert self.process is not None
-        session = _processes_of_session(self.process.pid)
-        return {pid for pid in session if b"grpc" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")}
+        servers = set()
+        for pid in _processes_of_session(self.process.pid):
+            # One that has just ended.
+            with suppress(OSError):
+                if b"grpc" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                    servers.add(pid)
+        return servers
 
-    def loaded_at(self) -> float:
-        """When the UI last took on what the code server has loaded."""
+    def updated_at(self) -> float:
+        """When the UI last had news of the code location."""
         answer = self.query("{ workspaceOrError { ... on Workspace { locationEntries { updatedTimestamp } } } }")
         (location,) = answer["workspaceOrError"]["locationEntries"]
         return float(location["updatedTimestamp"])

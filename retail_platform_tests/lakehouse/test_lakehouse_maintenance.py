@@ -161,30 +161,46 @@ def times_asked(lake: Lakehouse, meanwhile: Callable[[], object]) -> int:
     return parameters.asked
 
 
+def commit(lake: Lakehouse) -> None:
+    lake.commit([Append(SALES, sales(MONDAY, 6))], BY)
+
+
+def merge(lake: Lakehouse) -> None:
+    with lake.connection(read_only=False) as connection:
+        connection.execute("CALL ducklake_merge_adjacent_files('lake', 'sales', schema => 'shop')")
+
+
 def test_a_read_beside_a_compaction_is_asked_again_only_where_that_commits_meanwhile(sqlite_lake: Lakehouse) -> None:
-    def commit() -> None:
-        sqlite_lake.commit([Append(SALES, sales(MONDAY, 6))], BY)
-
-    def merge() -> None:
-        with sqlite_lake.connection(read_only=False) as connection:
-            connection.execute("CALL ducklake_merge_adjacent_files('lake', 'sales', schema => 'shop')")
-
     days(sqlite_lake, 3)
     with compaction(sqlite_lake.settings):
-        assert times_asked(sqlite_lake, commit) == 1
-        assert times_asked(sqlite_lake, merge) == 2
-        assert times_asked(sqlite_lake, commit) == 1
+        assert times_asked(sqlite_lake, lambda: commit(sqlite_lake)) == 1
+        assert times_asked(sqlite_lake, lambda: merge(sqlite_lake)) == 2
+        assert times_asked(sqlite_lake, lambda: commit(sqlite_lake)) == 1
+
+
+def number_of_compactions(lake: Lakehouse) -> Path:
+    return lock_folder(lake.settings) / "compactions"
 
 
 @pytest.mark.parametrize("left", [b"1", b""], ids=["killed", "power failure"])
-def test_after_a_compaction_that_was_cut_off_the_next_one_is_noticed(sqlite_lake: Lakehouse, left: bytes) -> None:
-    state = lock_folder(sqlite_lake.settings) / "compactions"
-    with compaction(sqlite_lake.settings):
-        assert state.read_bytes() == b"1"
-    state.write_bytes(left)
+def test_after_a_compaction_that_was_cut_off_readers_look_closer_until_the_next_maintenance(
+    sqlite_lake: Lakehouse, left: bytes
+) -> None:
     days(sqlite_lake, 3)
-    assert times_asked(sqlite_lake, lambda: maintain(sqlite_lake)) == 2
-    assert int(state.read_bytes()) % 2 == 0, "the next compaction has put it right"
+    with compaction(sqlite_lake.settings):
+        assert number_of_compactions(sqlite_lake).read_bytes() == b"1"
+    number_of_compactions(sqlite_lake).write_bytes(left)
+    assert times_asked(sqlite_lake, lambda: merge(sqlite_lake)) == 2
+    assert times_asked(sqlite_lake, lambda: commit(sqlite_lake)) == 1
+    maintain(sqlite_lake)
+    assert int(number_of_compactions(sqlite_lake).read_bytes()) % 2 == 0
+
+
+def test_a_compaction_that_fails_is_over(sqlite_lake: Lakehouse) -> None:
+    days(sqlite_lake, 1)
+    with pytest.raises(RuntimeError), compaction(sqlite_lake.settings):
+        raise RuntimeError
+    assert number_of_compactions(sqlite_lake).read_bytes() == b"2"
 
 
 def test_maintenance_does_not_run_beside_a_writer_and_a_writer_waits_for_it(lake: Lakehouse) -> None:

@@ -78,6 +78,8 @@ def test_rows_that_another_client_keeps_in_the_catalog_are_replaced_as_well(lake
         connection.register("few", sales(MONDAY, 1, 2))
         connection.execute("INSERT INTO shop.sales BY NAME FROM few")
         connection.execute("CALL lake.set_option('data_inlining_row_limit', 0)")
+        files = connection.execute("FROM ducklake_list_files('lake', 'sales', schema => 'shop')").fetchall()
+        assert files == [], "the rows are in the catalog"
     lake.commit([replace_days(sales(MONDAY, 5), MONDAY)], BY)
     assert_frame_equal(stored(lake), sales(MONDAY, 5))
 
@@ -227,6 +229,14 @@ def test_a_table_may_be_written_twice_in_one_transaction(lake: Lakehouse) -> Non
 
     assert commit.rows == {"shop.sales": 3}
     assert_frame_equal(stored(lake), pl.concat([sales(MONDAY, 1), sales(TUESDAY, 2, 3)]))
+
+
+def test_what_a_transaction_has_written_is_replaced_by_what_it_writes_next(lake: Lakehouse) -> None:
+    lake.commit([ReplaceTable(SALES, sales(MONDAY, 1)), ReplaceTable(SALES, sales(MONDAY, 2))], BY)
+    assert_frame_equal(stored(lake), sales(MONDAY, 2))
+    days = [replace_days(sales(TUESDAY, 3), TUESDAY), replace_days(sales(TUESDAY, 4), TUESDAY)]
+    lake.commit([ReplaceTable(SALES, SALES.empty()), *days], BY)
+    assert_frame_equal(stored(lake), sales(TUESDAY, 4))
 
 
 def test_a_source_that_breaks_in_the_middle_leaves_the_table_as_it_was(lake: Lakehouse) -> None:

@@ -13,6 +13,7 @@ from retail_platform.contracts import TABLES
 from retail_platform.governance.lineage import column_lineage
 from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.build import build_definitions
+from retail_platform.orchestration.server import LOCATION
 from retail_platform.settings import ForecastSettings, Settings
 from retail_platform_tests.golden import assets as golden
 
@@ -155,3 +156,4 @@ def test_the_workspace_and_the_project_file_name_the_same_module() -> None:
     (entry,) = workspace["load_from"]
     assert entry["python_module"]["module_name"] == project["code_location_target_module"]
     assert entry["python_module"]["module_name"] == "retail_platform.definitions"
+    assert entry["python_module"]["location_name"] == LOCATION
