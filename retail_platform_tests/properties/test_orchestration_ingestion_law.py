@@ -112,6 +112,7 @@ class Shop:
 
     def __init__(self, retailer: Retailer) -> None:
         self.settings = retailer.settings
+        self.lake = Lakehouse(self.settings)
         self.texts: list[str] = []
         self.landed: dict[str, int] = {}
 
@@ -126,6 +127,7 @@ class Shop:
         # However bad a day is, it is written: to be withheld is another law.
         form = FeedSettings(replaces=happens.replaces, reject_budget=1)
         self.settings = self.settings.model_copy(update={"feeds": {"pos_sales": form}})
+        self.lake = Lakehouse(self.settings)
         self.take_in(happens.taking_in)
         self.clean(happens.cleaning)
 
@@ -138,7 +140,7 @@ class Shop:
 
     def pending(self) -> list[date]:
         # No master was ever written, so no commit of one makes a day pending.
-        return pending_days(Lakehouse(self.settings), SALES, {})
+        return pending_days(self.lake, SALES, {})
 
     def _land(self, text: str) -> None:
         content = (HEADER + text).encode()
@@ -148,7 +150,7 @@ class Shop:
 
     def _process(self, death: Death, work: Callable[[Lakehouse], object]) -> None:
         """Do some work, which may end in the middle of a commit, and look at what must hold whatever happened, with a
-        lake that is opened anew."""
+        lake that was not open then."""
         commits = count(1)
 
         def on_step(step: CommitStep) -> None:
@@ -157,14 +159,14 @@ class Shop:
 
         with suppress(Died):
             work(Lakehouse(self.settings, on_step=on_step))
-        lake = Lakehouse(self.settings)
+        lake = self.lake = Lakehouse(self.settings)
         assert lake.query(FILES_THAT_ARE_NOT_THERE_ONCE).rows() == []
         assert lake.query(ROWS_THAT_ARE_NOT_PLACED_ONCE).rows() == []
         known = dict(lake.read("raw.ingested_files", columns=["file_id", "rows"]).iter_rows())
         assert known.items() <= self.landed.items()
 
     def every_file_is_accounted_for(self) -> None:
-        lake = Lakehouse(self.settings)
+        lake = self.lake
         assert set(lake.read("raw.ingested_files")["file_id"]) == set(self.landed), "every content is in the ledger"
         columns = {"clean.sales": "source_file_id"}
         counts = [
@@ -177,7 +179,7 @@ class Shop:
 
     def clean_is_what_raw_gives(self) -> None:
         """The same as if everything had been there at once and nothing had ever died."""
-        lake = Lakehouse(self.settings)
+        lake = self.lake
         raw = lake.read(SALES.raw_table, columns=raw_columns(SALES))
         at_once = judge_rows(lake, SALES, raw, references_of(lake, SALES))
         for name, rows in (
