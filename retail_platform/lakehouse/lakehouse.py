@@ -288,8 +288,10 @@ class Lakehouse:
                 for write in writes:
                     name = write.table.name
                     # What this transaction has inserted itself is in no list of files yet.
-                    holds_rows = name in rows or ddl.may_hold_rows(connection, name)
-                    rows[name] += self._write(connection, write, holds_rows=holds_rows)
+                    replaces = not isinstance(write.write, Append) and (
+                        name in rows or ddl.may_hold_rows(connection, name)
+                    )
+                    rows[name] += self._write(connection, write, replaces=replaces)
                 connection.execute(
                     f"CALL {LAKE}.set_commit_message(?, ?, extra_info => ?)",
                     [provenance.run_id, provenance.message(), provenance.as_json()],
@@ -318,13 +320,13 @@ class Lakehouse:
                 session.last_snapshot = snapshot
         return Commit(snapshot, dict(rows), tuple(changes), attempt)
 
-    def _write(self, connection: duckdb.DuckDBPyConnection, staged: Staged, *, holds_rows: bool) -> int:
-        """Carry out one write inside the open transaction, to a table that may hold rows or holds none; the number of
-        rows inserted."""
+    def _write(self, connection: duckdb.DuckDBPyConnection, staged: Staged, *, replaces: bool) -> int:
+        """Carry out one write inside the open transaction, which `replaces` rows or finds none; the number of rows
+        inserted."""
         table, rows = staged.table, staged.write.rows
         _refuse_own_rows(connection, staged.write)
         # To delete nothing would cost as much as half of a small commit.
-        if holds_rows:
+        if replaces:
             _delete_replaced(connection, staged.write)
         if staged.files:
             query = Query.of_parquet(*staged.files)
