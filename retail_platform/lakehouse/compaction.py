@@ -8,20 +8,15 @@ files (`maintenance.py`), and asking again (`lakehouse.py`). What another client
 `retail-platform lake maintain` may merge files of a lake that is read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from retail_platform.lakehouse.connection import CATALOG
+import duckdb
+
+from retail_platform.lakehouse.connection import CATALOG, Reader
 from retail_platform.lakehouse.locks import COMPACTION, lock_folder, table_locks
 from retail_platform.settings import Settings
-
-NEWEST = (
-    f"SELECT coalesce(max(snapshot_id), 0) FROM {CATALOG}.ducklake_snapshot_changes "
-    "WHERE changes_made LIKE '%merge_adjacent%' OR changes_made LIKE '%rewrite_delete%'"
-)
-"""The last snapshot in which files were merged or rewritten. To ask costs a reader more than a quarter of a small read,
-so that it asks only while a compaction is under way."""
 
 
 @contextmanager
@@ -53,16 +48,25 @@ def end_what_was_killed(settings: Settings) -> None:
             pass
 
 
-def state_of_compactions(settings: Settings, newest: Callable[[], int]) -> tuple[int, int]:
+def state_of_compactions(settings: Settings, reader: Reader) -> tuple[int, int]:
     """What is the same before and after a read if no files were merged meanwhile.
 
-    `newest` answers `NEWEST`. It is asked while a compaction is under way, which may take long and disturbs no reader
-    before it commits, and after one that was killed, until the next.
+    While a compaction is under way, which may take long and disturbs no reader before it commits, and after one that
+    was killed, the catalog is asked as well. To ask it always would cost more than a quarter of a small read.
     """
     if settings.catalog != "sqlite":
         return 0, 0
     number = _number(settings)
-    return number, newest() if number % 2 else 0
+    return number, reader.ask(_newest) if number % 2 else 0
+
+
+def _newest(connection: duckdb.DuckDBPyConnection) -> int:
+    """The last snapshot in which files were merged or rewritten."""
+    found = connection.execute(
+        f"SELECT coalesce(max(snapshot_id), 0) FROM {CATALOG}.ducklake_snapshot_changes "
+        "WHERE changes_made LIKE '%merge_adjacent%' OR changes_made LIKE '%rewrite_delete%'"
+    )
+    return int(found.fetchall()[0][0])
 
 
 def _file(settings: Settings) -> Path:

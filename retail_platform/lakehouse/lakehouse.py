@@ -20,7 +20,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from retail_platform.contracts.table import TABLES, Table
 from retail_platform.lakehouse import ddl
-from retail_platform.lakehouse.compaction import NEWEST, state_of_compactions
+from retail_platform.lakehouse.compaction import state_of_compactions
 from retail_platform.lakehouse.connection import (
     CATALOG,
     LAKE,
@@ -162,10 +162,10 @@ class Lakehouse:
         A reader who meets this again and again, as a slow one does while many tables are compacted one after the
         other, keeps the next compaction waiting while it reads.
         """
-        before = state_of_compactions(self.settings, self._newest_compaction)
+        before = state_of_compactions(self.settings, self._reader)
         for _ in range(_READS_BESIDE_COMPACTION):
             rows = read()
-            after = state_of_compactions(self.settings, self._newest_compaction)
+            after = state_of_compactions(self.settings, self._reader)
             if after == before:
                 return rows
             before = after
@@ -177,9 +177,6 @@ class Lakehouse:
                 f"files were merged each time that this was read, and merging cannot be kept waiting: {error}; read "
                 "it again when the maintenance is over"
             ) from error
-
-    def _newest_compaction(self) -> int:
-        return int(self._reader.ask(lambda connection: connection.execute(NEWEST).fetchall())[0][0])
 
     @contextmanager
     def read_batches(

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
@@ -62,8 +62,8 @@ def serve(settings: Settings, host: str, port: int) -> int:
         try:
             code.start()
             at, pointed = ["-h", host, "-p", str(port)], ["-w", str(workspace)]
-            children.append(_start(["dagster_webserver", *at, *pointed], environment))
-            children.append(_start(["dagster._daemon", "run", *pointed], environment))
+            children.append(_launch(["dagster_webserver", *at, *pointed], environment))
+            children.append(_launch(["dagster._daemon", "run", *pointed], environment))
             while all(child.poll() is None for child in children):
                 code.look_after()
                 sleep(0.5)
@@ -86,7 +86,7 @@ class CodeServer:
     `retail.toml`. Runs that the former process behind it has started go on.
     """
 
-    def __init__(self, socket: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, socket: Path, environment: dict[str, str]) -> None:
         self.socket = socket
         self._environment = environment
         self._client = DagsterGrpcClient(socket=str(socket))
@@ -100,7 +100,7 @@ class CodeServer:
         Raises `RunFailed` where it ends by itself.
         """
         process = self._start()
-        while not self._is_alive():
+        while not self._reaches(self._client.heartbeat):
             if process.poll() is not None:
                 raise RunFailed(
                     f"Dagster's code server ended with exit code {process.returncode}; what it said stands above. See "
@@ -115,7 +115,8 @@ class CodeServer:
             return
         self._next_look = monotonic() + _LOOK_SECONDS
         configuration = self._state_of_configuration()
-        if not (self._is_alive() and self._answers()):
+        # The process that stays answers heartbeats, by which it knows that we are there; the one behind it answers pings.
+        if not (self._reaches(self._client.heartbeat) and self._reaches(self._client.ping)):
             sys.stderr.write("the code server does not answer and is started anew\n")
             self.interrupt()
             self.end()
@@ -146,36 +147,27 @@ class CodeServer:
         code = ["--module-name", "retail_platform.definitions", "--location-name", LOCATION]
         life = ["--heartbeat", "--heartbeat-timeout", str(_HEARTBEAT_SECONDS)]
         command = ["dagster", "code-server", "start", "--socket", str(self.socket), *code, *life]
-        self._process = _start(command, self._environment)
+        self._process = _launch(command, self._environment)
         return self._process
 
-    def _is_alive(self) -> bool:
-        """Whether the process that stays is at work, as it is once the code was loaded. It is told that we are, too."""
+    def _reaches(self, call: Callable[[str], object]) -> bool:
         try:
-            self._client.heartbeat("")
-        except DagsterUserCodeUnreachableError:
-            return False
-        return True
-
-    def _answers(self) -> bool:
-        """Whether the process behind it does."""
-        try:
-            self._client.ping("")
+            call("")
         except DagsterUserCodeUnreachableError:
             return False
         return True
 
     def _state_of_configuration(self) -> tuple[str, int, int] | None:
         try:
-            file = configuration_file(dict(self._environment))
+            file = configuration_file(self._environment)
             facts = file.stat()
         except OSError:
             return None
         return str(file), facts.st_mtime_ns, facts.st_size
 
 
-def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", *command], env=dict(environment))  # noqa: S603
+def _launch(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", *command], env=environment)  # noqa: S603
 
 
 def _wait_for(children: list[subprocess.Popen[bytes]], seconds: float) -> None:

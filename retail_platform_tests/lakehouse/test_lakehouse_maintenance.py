@@ -143,26 +143,22 @@ def test_a_snapshot_that_expires_while_it_is_read_is_refused_and_not_shown_with_
         sqlite_lake.query("SELECT * FROM shop.sales WHERE units >= ?", meanwhile, at=first)
 
 
-def test_a_read_during_which_files_were_merged_is_asked_again(sqlite_lake: Lakehouse) -> None:
-    *_, last = days(sqlite_lake, 3)
-    for at in (None, last):
-        sqlite_lake.commit([Append(SALES, sales(MONDAY, 5))], BY)
-        meanwhile = Meanwhile(lambda: maintain(sqlite_lake))
-        sqlite_lake.query("SELECT * FROM shop.sales WHERE units >= ?", meanwhile, at=at)
-        assert meanwhile.asked == 2
-        quiet = Meanwhile(lambda: sqlite_lake.commit([Append(SALES, sales(MONDAY, 6))], BY))
-        sqlite_lake.query("SELECT * FROM shop.sales WHERE units >= ?", quiet, at=at)
-        assert quiet.asked == 1
-
-
-def times_asked(lake: Lakehouse, meanwhile: Callable[[], object]) -> int:
+def times_asked(lake: Lakehouse, meanwhile: Callable[[], object], at: int | None = None) -> int:
     parameters = Meanwhile(meanwhile)
-    lake.query("SELECT * FROM shop.sales WHERE units >= ?", parameters)
+    lake.query("SELECT * FROM shop.sales WHERE units >= ?", parameters, at=at)
     return parameters.asked
 
 
 def commit(lake: Lakehouse) -> None:
     lake.commit([Append(SALES, sales(MONDAY, 6))], BY)
+
+
+def test_a_read_during_which_files_were_merged_is_asked_again(sqlite_lake: Lakehouse) -> None:
+    *_, last = days(sqlite_lake, 3)
+    for at in (None, last):
+        commit(sqlite_lake)
+        assert times_asked(sqlite_lake, lambda: maintain(sqlite_lake), at) == 2
+        assert times_asked(sqlite_lake, lambda: commit(sqlite_lake), at) == 1
 
 
 def merge(lake: Lakehouse) -> None:
