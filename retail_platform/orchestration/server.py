@@ -115,7 +115,7 @@ class CodeServer:
             return
         self._next_look = monotonic() + _LOOK_SECONDS
         configuration = self._state_of_configuration()
-        # The process that stays answers heartbeats, by which it knows that we are there; the one behind it answers pings.
+        # The process that stays answers heartbeats, by which it knows of us; the one behind it answers pings.
         if not (self._reaches(self._client.heartbeat) and self._reaches(self._client.ping)):
             sys.stderr.write("the code server does not answer and is started anew\n")
             self.interrupt()
