@@ -17,6 +17,8 @@ Days = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 MEMORY_DAYS = 28
+ROUNDING = 1e-9
+"""Units and cases by which two numbers must differ to be taken for different."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ def simulate_stock(
 
     def wanted(position: Units) -> Units:
         missing = seen.mean * protection + safety * seen.standard_deviation - position
-        # Without the tolerance an error in the sixteenth digit would order a whole case more.
-        return np.ceil(np.maximum(missing / case - 1e-9, 0.0)) * case
+        # Without it an error in the sixteenth digit would order a whole case more.
+        return np.ceil(np.maximum(missing / case - ROUNDING, 0.0)) * case
 
     rows = np.arange(series)
     pipeline = np.zeros((series, days + int(lead_time.max(initial=0)) + 1))
@@ -125,7 +127,8 @@ class _TrailingDemand:
 
     def update(self, sold: Units, *, empty: Flags, listed: Flags) -> None:
         """Weighted incremental mean and variance (West 1979), with weights that fade."""
-        informative = listed & (~empty | (sold > self.mean))
+        # Without it such an error would decide whether a day that sold the mean and ran empty counts.
+        informative = listed & (~empty | (sold > self.mean + ROUNDING))
         new = np.where(informative, 1 / MEMORY_DAYS, 0.0)
         kept = np.where(informative, 1 - 1 / MEMORY_DAYS, 1.0)
         surprise = sold - self.mean
