@@ -64,15 +64,12 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(params=CATALOGS)
-def lake_settings(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Settings]:
+def lake_settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
     """The same settings on each catalog; on PostgreSQL with a database of its own."""
     if request.param == "sqlite":
-        yield settings
-        return
+        return settings
     server = request.getfixturevalue("postgres_server")
-    database = f"test_{uuid4().hex}"
-    yield settings.model_copy(update={"catalog": server.new_database(database)})
-    server.drop_database(database)
+    return settings.model_copy(update={"catalog": server.new_database(f"test_{uuid4().hex}")})
 
 
 @pytest.fixture

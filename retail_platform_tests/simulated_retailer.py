@@ -116,12 +116,12 @@ class Retailer:
 _last_job: dict[str, dg.JobDefinition] = {}
 
 
-def _job(settings: Settings) -> dg.JobDefinition:
+def _job(retailer: Retailer) -> dg.JobDefinition:
     """All assets of a retailer; those of the last one are kept, since building them takes as long as a small run."""
-    told = settings.model_dump_json()
+    told = retailer.settings.model_dump_json()
     if told not in _last_job:
         _last_job.clear()
-        _last_job[told] = build_definitions(settings).resolve_implicit_global_asset_job_def()
+        _last_job[told] = build_definitions(retailer.settings, retailer.lake).resolve_implicit_global_asset_job_def()
     return _last_job[told]
 
 
@@ -129,7 +129,7 @@ def run_in_process(
     retailer: Retailer, instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], tags: Mapping[str, str] | None = None
 ) -> dg.ExecuteInProcessResult:
     """One run of these assets and their checks, as the daemon would launch it."""
-    return _job(retailer.settings).execute_in_process(
+    return _job(retailer).execute_in_process(
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         instance=instance,
         asset_selection=list(keys),
@@ -145,7 +145,8 @@ def opening_day(tmp_path_factory: pytest.TempPathFactory) -> Retailer:
     """
     retailer = Retailer(small_settings(tmp_path_factory.mktemp("opening_day") / "home"))
     prepare_home(retailer.settings)
-    retailer.lake.prepare()
+    # As in `finished`: the lake that tests will read keeps no connection open.
+    Lakehouse(retailer.settings).prepare()
     with instance_of(retailer.settings):
         return retailer
 

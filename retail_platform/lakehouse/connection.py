@@ -195,7 +195,10 @@ class Writer:
     @contextmanager
     def begin(self) -> Iterator["Session"]:
         """A connection with an open transaction, which is rolled back where the block raises."""
-        session = self._take() or self._open()
+        session = self._take()
+        if session is None:
+            session = self._open()
+            session.connection.execute("BEGIN")
         try:
             yield session
         except BaseException as error:
@@ -208,12 +211,24 @@ class Writer:
             raise
         self._keep(session)
 
-    def _open(self) -> "Session":
+    @contextmanager
+    def creating(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to the lake, which is made where there is none; no transaction is open. The first commit goes
+        over it. Not safe beside another process that creates: `Lakehouse.prepare` holds a lock around it.
+        """
+        session = self._open(create=True)
+        try:
+            yield session.connection
+        except BaseException:
+            session.opened.close()
+            raise
+        self._keep(session)
+
+    def _open(self, *, create: bool = False) -> "Session":
         with ExitStack() as stack:
-            connection = stack.enter_context(open_lake(self._settings, connect=self._connect))
+            connection = stack.enter_context(open_lake(self._settings, create=create, connect=self._connect))
             # What was read would otherwise stay in memory for as long as the connection.
             connection.execute("SET enable_external_file_cache = false")
-            connection.execute("BEGIN")
             return Session(connection, stack.pop_all(), catalog_identity(self._settings))
 
     def _take(self) -> "Session | None":

@@ -118,7 +118,7 @@ class Lakehouse:
     def _create(self, tables: Iterable[Table]) -> None:
         with table_locks(self.settings, ["lake"]):
             for attempt in self._attempts():
-                with attempt, open_lake(self.settings, create=True, connect=self._connect) as connection:
+                with attempt, self._writer.creating() as connection:
                     _create_missing(connection, tables)
 
     def read(

@@ -4,11 +4,9 @@ Here: the table of contents. Not here: any asset, check or sensor (the modules b
 nothing is read from the lake and no model library is imported when this runs.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import dagster as dg
 
+from retail_platform.lakehouse import Lakehouse
 from retail_platform.orchestration.assets.clean import clean_assets
 from retail_platform.orchestration.assets.features import every_store_delivered, feature_assets
 from retail_platform.orchestration.assets.forecast import forecast_assets, forecast_checks
@@ -25,10 +23,12 @@ from retail_platform.orchestration.sensors import sensors
 from retail_platform.settings import Settings, load_settings
 
 
-def build_definitions(settings: Settings | None = None, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """Everything that Dagster is to know. `resources` replace the ones built from `settings`, key by key."""
+def build_definitions(settings: Settings | None = None, lakehouse: Lakehouse | None = None) -> dg.Definitions:
+    """Everything that Dagster is to know. Assets work on `lakehouse`, so that a process that has one already opens no
+    other.
+    """
     settings = settings or load_settings()
-    lakehouse = open_lakehouse(settings)
+    lakehouse = lakehouse or open_lakehouse(settings)
     return dg.Definitions(
         assets=[
             *source_specs(settings),
@@ -57,6 +57,5 @@ def build_definitions(settings: Settings | None = None, resources: Mapping[str, 
             "settings": settings,
             "lakehouse": lakehouse,
             "io_manager": LakeIOManager(lakehouse),
-            **(resources or {}),
         },
     )

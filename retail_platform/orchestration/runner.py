@@ -94,7 +94,7 @@ def bring_up_to_date(settings: Settings, lakehouse: Lakehouse, progress: Progres
 
     Returns the runs that were needed; none but the look at the landing zone where nothing is new.
     """
-    definitions = build_definitions(settings)
+    definitions = build_definitions(settings, lakehouse)
     lakehouse.prepare()
     with instance_of(settings) as instance:
         raw = [dg.AssetKey(feed.raw_table.split(".")) for feed in FEEDS.values()]

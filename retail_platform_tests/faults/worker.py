@@ -111,11 +111,10 @@ def run_until_clean(lake: Lakehouse, order: Order) -> Iterator[int]:
     import dagster as dg
 
     from retail_platform.orchestration.build import build_definitions
-    from retail_platform.orchestration.io_manager import LakeIOManager
     from retail_platform.orchestration.runner import _run, instance_of
     from retail_platform.orchestration.sensors import clean_requests
 
-    definitions = build_definitions(lake.settings, {"lakehouse": lake, "io_manager": LakeIOManager(lake)})
+    definitions = build_definitions(lake.settings, lake)
     folder = lake.settings.landing / "pos_sales"
     lake.prepare()
     with instance_of(lake.settings) as instance:

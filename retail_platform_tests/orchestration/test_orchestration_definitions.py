@@ -116,9 +116,9 @@ def test_every_science_asset_refreshes_itself(graph: Any) -> None:
     assert {name for name in science if SPECS[name].automation_condition is None} == set()
 
 
-def test_each_call_builds_anew_with_the_settings_and_resources_given(settings: Settings) -> None:
+def test_each_call_builds_anew_with_the_settings_and_the_lake_given(settings: Settings) -> None:
     own = Lakehouse(settings)
-    first = build_definitions(settings, {"lakehouse": own})
+    first = build_definitions(settings, own)
     second = build_definitions(settings)
     assert first is not second
     assert (first.resources or {})["lakehouse"] is own

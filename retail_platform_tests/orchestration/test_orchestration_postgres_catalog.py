@@ -1,6 +1,5 @@
 """The whole path with the catalog in PostgreSQL: one setting, and nothing else changes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,13 +12,12 @@ from retail_platform_tests.simulated_retailer import Retailer, small_settings
 
 
 @pytest.fixture
-def on_postgres(tmp_path: Path, postgres_server: PostgresServer) -> Iterator[Retailer]:
+def on_postgres(tmp_path: Path, postgres_server: PostgresServer) -> Retailer:
     database = f"retailer_{uuid4().hex[:8]}"
     settings = small_settings(tmp_path / "home").model_copy(update={"catalog": postgres_server.new_database(database)})
     prepare_home(settings)
     write_simulation(SimulationParameters(stores=2, items=5, days=120), settings.landing, settings.home / "truth")
-    yield Retailer(settings)
-    postgres_server.drop_database(database)
+    return Retailer(settings)
 
 
 def test_landing_files_become_forecasts_and_a_second_run_changes_no_row_count(on_postgres: Retailer) -> None:
