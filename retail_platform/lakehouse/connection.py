@@ -80,6 +80,8 @@ def open_lake(
     `create` is not given, and `LakeError` where the catalog cannot be reached. Creating is not safe beside
     another process that creates; `Lakehouse.prepare` holds a lock around it.
     """
+    if settings.catalog == "sqlite" and not create and not settings.catalog_file.is_file():
+        raise _no_lake(settings)
     connection = connect()
     try:
         _configure(connection, settings)
@@ -374,7 +376,7 @@ def _attach(
     connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bool, create: bool, at: int | None
 ) -> None:
     if settings.catalog == "sqlite":
-        address, options = _sqlite_catalog(settings, create=create)
+        address, options = _sqlite_catalog(settings)
     else:
         address, options = _postgres_catalog(connection, settings)
     options += ["DATA_INLINING_ROW_LIMIT 0", f"DATA_PATH {text(f'{settings.data_location}/')}"]
@@ -397,9 +399,7 @@ def _attach(
     connection.execute(f"USE {LAKE}")
 
 
-def _sqlite_catalog(settings: Settings, *, create: bool) -> tuple[str, list[str]]:
-    if not create and not settings.catalog_file.is_file():
-        raise _no_lake(settings)
+def _sqlite_catalog(settings: Settings) -> tuple[str, list[str]]:
     options = ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 5000"]
     if not settings.lake.data and settings.lake_data.is_dir():
         # The catalog file lies beside the data that it describes, so both may move together.

@@ -3,6 +3,7 @@
 import shutil
 
 from retail_platform.lakehouse import Append, Lakehouse, ReplaceSlices, ReplaceTable
+from retail_platform.settings import Settings
 from retail_platform_tests.lakehouse.shop import BY, MONDAY, SALES, TUESDAY, counting_lake, sales
 
 
@@ -12,6 +13,14 @@ def test_commits_after_one_another_open_the_lake_once(lake: Lakehouse) -> None:
     for units in (1, 2, 3):
         counting.commit([ReplaceTable(SALES, sales(MONDAY, units))], BY)
     assert len(opened) == 1
+
+
+def test_the_connection_that_creates_a_lake_carries_its_first_commits(settings: Settings) -> None:
+    lake, opened = counting_lake(settings)
+    for units in (1, 2):
+        lake.commit([ReplaceTable(SALES, sales(MONDAY, units))], BY)
+    assert len(opened) == 1
+    assert lake.read("shop.sales")["units"].to_list() == [2]
 
 
 def test_a_commit_that_changes_nothing_names_the_newest_snapshot_whoever_made_it(lake: Lakehouse) -> None:
