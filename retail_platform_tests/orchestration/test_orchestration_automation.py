@@ -37,9 +37,9 @@ IN_ORDER = (
 class World:
     """An instance in which assets are made by hand, and the conditions' cursor."""
 
-    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
-        self.definitions = build_definitions(settings)
-        self.graph = self.definitions.resolve_asset_graph()
+    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
+        self.definitions = definitions
+        self.graph = definitions.resolve_asset_graph()
         self.instance = instance
         self.cursor: dg.AssetDaemonCursor | None = None
 
@@ -82,10 +82,15 @@ class World:
         assert self.tick() == set()
 
 
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return build_definitions(Settings())
+
+
 @pytest.fixture
-def world(settings: Settings) -> Iterator[World]:
+def world(definitions: dg.Definitions) -> Iterator[World]:
     with dg.DagsterInstance.ephemeral() as instance:
-        yield World(settings, instance)
+        yield World(definitions, instance)
 
 
 def test_the_first_sales_ask_for_everything_though_most_feeds_and_days_are_missing(world: World) -> None:
@@ -207,7 +212,7 @@ def test_the_model_is_trained_again_with_the_first_data_of_a_month(world: World)
 def test_shards_are_all_refreshed_after_a_day_of_sales(settings: Settings) -> None:
     sharded = settings.model_copy(update={"forecast": ForecastSettings(shards=2)})
     with dg.DagsterInstance.ephemeral() as instance:
-        world = World(sharded, instance)
+        world = World(build_definitions(sharded), instance)
         world.tick()
         world.make(*MASTERS)
         world.make("clean.sales", partition="2017-03-01")
