@@ -116,7 +116,7 @@ def platform(folder: Path) -> dict[str, Any]:
         if name == "raw to clean":
             ledger = lakehouse.read("raw.ingested_files", where="feed = 'pos_sales'")
             days = ledger.select(pl.col("first_date").min(), pl.col("last_date").max()).row(0)
-        materialize(settings, selection, days, None, lambda _: None)
+        materialize(lakehouse, selection, days, None, lambda _: None)
         steps[name] = time.perf_counter() - started, cpu_seconds() - before
     seconds = time.perf_counter() - began
     rows = {

@@ -74,11 +74,11 @@ def home_with_history(home: Path, rows: int, days: int) -> "Settings":
     lakehouse = open_lakehouse(settings)
     lakehouse.prepare()
     began = time.perf_counter()
-    materialize(settings, "group:raw", None, None, lambda _: None)
+    materialize(lakehouse, "group:raw", None, None, lambda _: None)
     whole_tables = "group:clean and not key:clean/sales and not key:clean/inventory"
-    materialize(settings, whole_tables, None, None, lambda _: None)
+    materialize(lakehouse, whole_tables, None, None, lambda _: None)
     span = (first, FIRST_NEW_DAY - timedelta(days=1))
-    materialize(settings, "key:clean/sales or key:clean/inventory", span, None, lambda _: None)
+    materialize(lakehouse, "key:clean/sales or key:clean/inventory", span, None, lambda _: None)
     record_commits(lakehouse, days * COMMITS_A_DAY)
     files = len(list(settings.lake_data.rglob("*.parquet")))
     print(f"{days} days of history in {time.perf_counter() - began:.0f} s, {files} files in the lake", flush=True)
@@ -123,14 +123,14 @@ def add_day(settings: "Settings", day: date, rows: int) -> dict[str, float]:
     clock = [time.perf_counter()]
     assert waiting_files(lakehouse)["pos_sales"]  # noqa: S101
     clock.append(time.perf_counter())
-    materialize(settings, "key:raw/pos_sales", None, None, lambda _: None)
+    materialize(open_lakehouse(settings), "key:raw/pos_sales", None, None, lambda _: None)
     clock.append(time.perf_counter())
     with instance_of(settings) as instance:
         (request,) = clean_requests(lakehouse, instance)
     clock.append(time.perf_counter())
     first, last = (date.fromisoformat(request.tags[f"dagster/asset_partition_range_{end}"]) for end in ("start", "end"))
     assert (first, last) == (day, day)  # noqa: S101
-    materialize(settings, "key:clean/sales", (first, last), None, lambda _: None)
+    materialize(open_lakehouse(settings), "key:clean/sales", (first, last), None, lambda _: None)
     clock.append(time.perf_counter())
     with instance_of(settings) as instance:
         assert not clean_requests(lakehouse, instance)  # noqa: S101

@@ -62,7 +62,7 @@ def rescore(folder: Path, shards: int) -> None:
     features = time.perf_counter() - began
     began = time.perf_counter()
     for shard, _ in stores_of_shards(folder, shards):
-        materialize(settings, 'key:"forecast/demand"', None, shard, lambda _: None)
+        materialize(lakehouse, 'key:"forecast/demand"', None, shard, lambda _: None)
     forecasts = time.perf_counter() - began
     found = lakehouse.query(
         "SELECT count(DISTINCT (store_id, item_id)) AS series, count(*) AS rows, string_agg(DISTINCT model) AS models "

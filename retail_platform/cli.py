@@ -122,7 +122,7 @@ def demo() -> None:
     _show_report(report)
     lakehouse = lakehouse_of(settings)
     with progress("Looking for what is new") as say:
-        steps = bring_up_to_date(settings, lakehouse, say)
+        steps = bring_up_to_date(lakehouse, say)
     with progress("Writing the report"):
         page = forecast_report(lakehouse)
     facts = [
@@ -218,7 +218,7 @@ def ingest(
     complaint = ""
     with progress("Taking in landing files", quiet=as_json) as say:
         try:
-            materialize(settings, selection, None, None, say)
+            materialize(lakehouse, selection, None, None, say)
         except RunFailed as failed:
             # What else was taken in or left out is said all the same.
             complaint = str(failed)
@@ -259,10 +259,10 @@ def run(
     with progress("Looking for what is new") as say:
         if select:
             days, shard = _days_or_shard(partition)
-            steps = materialize(settings, select, days, shard, say)
+            steps = materialize(lakehouse_of(settings), select, days, shard, say)
         else:
             _warn(of_no_feed(settings.landing))
-            steps = bring_up_to_date(settings, lakehouse_of(settings), say)
+            steps = bring_up_to_date(lakehouse_of(settings), say)
             if len(steps) > 1:
                 forecast_report(lakehouse_of(settings))
     _show_steps(steps)
@@ -279,7 +279,7 @@ def backtest(as_json: Json = False) -> None:
     settings = prepared_settings()
     with progress("Backtesting", quiet=as_json) as say:
         selection = 'key:"model/backtest_forecasts" or key:"model/backtest_metrics"'
-        materialize(settings, selection, None, None, say)
+        materialize(lakehouse_of(settings), selection, None, None, say)
     print_frame(_accuracy(settings), as_json=as_json, empty="the panel is too short for a backtest")
 
 

@@ -44,7 +44,7 @@ class PostgresServer:
         return self.address(name)
 
     def drop_database(self, name: str) -> None:
-        """Give its room back at once, where hundreds follow; the others stay until the server ends."""
+        """Drop a database at once; the fault matrix makes hundreds. Other tests leave theirs until the server ends."""
         with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -151,7 +151,8 @@ def _launch(
         "shared_buffers": "32MB",
         # Databases of tests stay, each with the connections that its test has not closed yet.
         "max_connections": "300",
-        "autovacuum": "off",
+        # Its workers would go through each of them, again and again.
+        "autovacuum": "on" if fsync else "off",
     }
     command: list[str | Path] = [binaries / "postgres", "-D", folder / "data", "-p", str(port)]
     command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]

@@ -86,7 +86,7 @@ class Retailer:
         return write_landing_file(self.settings.landing, feed, name, pl.DataFrame(rows))
 
     def bring_up_to_date(self) -> list[Step]:
-        return bring_up_to_date(self.settings, self.lake, lambda _: None)
+        return bring_up_to_date(self.lake, lambda _: None)
 
     def counts(self) -> dict[str, int]:
         """Rows of every table."""
@@ -178,7 +178,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Retailer:
             write_simulation(SIMULATION, retailer.settings.landing, home / "truth")
             # Not the lake that tests will read: a connection that stays open keeps the catalog's log beside it, and a
             # copy of both that is made while they are merged lacks the last commits.
-            steps = bring_up_to_date(retailer.settings, Lakehouse(retailer.settings), lambda _: None)
+            steps = bring_up_to_date(Lakehouse(retailer.settings), lambda _: None)
             done.write_text(json.dumps([step.name for step in steps]), encoding="utf-8")
     return retailer
 

@@ -201,7 +201,18 @@ def test_heavy_libraries_are_imported_where_they_are_used() -> None:
 
 
 def test_loading_the_definitions_imports_no_heavy_library_and_writes_nothing(tmp_path: Path) -> None:
-    code = "import sys, retail_platform.definitions; print(*sys.modules); import pandas; pandas.DataFrame()"
+    code = """
+import sys
+from retail_platform.contracts import TABLES
+import retail_platform.definitions
+
+for table in TABLES.values():
+    table.validate(table.empty())
+print(*sys.modules)
+
+import pandas, polars
+polars.from_pandas(pandas.DataFrame({"units": [1]}))
+"""
     home = tmp_path / "home"
     loaded = subprocess.run(
         [sys.executable, "-c", code],

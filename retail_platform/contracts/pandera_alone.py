@@ -1,6 +1,6 @@
 """Pandera as it is where pandas is not installed.
 
-Here: keeping pandas out while Pandera is imported. Not here: any contract (the modules beside this one).
+Here: keeping pandas out of Pandera. Not here: any contract (the modules beside this one).
 
 Pandera imports pandas wherever it is installed, and others of our libraries bring it along. Contracts are of Polars
 frames, and pandas would be most of what a short command, the child that reads a landing file, or the code location
@@ -35,11 +35,18 @@ class _NoPandas(MetaPathFinder):
 
 def import_pandera() -> None:
     """Import Pandera without pandas, unless one of them is loaded already."""
+    # First, since Polars asks once and for all as well, and is to work with pandas.
+    import polars as pl
+
     if {"pandas", "pandera"} & sys.modules.keys():
         return
     finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
+    # In a list of its own: another thread that imports may be going through the present one.
+    sys.meta_path = [finder, *sys.meta_path]
     try:
-        import pandera.polars  # noqa: F401
+        import pandera.polars as pa
+
+        # Only with its first check does Pandera learn for good that pandas is not there.
+        pa.DataFrameSchema({"units": pa.Column(pl.Int64, pa.Check.ge(0))}).validate(pl.DataFrame({"units": [0]}))
     finally:
-        sys.meta_path.remove(finder)
+        sys.meta_path = [other for other in sys.meta_path if other is not finder]

@@ -78,7 +78,7 @@ def open_lake(
 
     `at` shows the lake as of a snapshot and implies `read_only`. Raises `NoLakeError` where there is none and
     `create` is not given, and `LakeError` where the catalog cannot be reached. Creating is not safe beside
-    another process that creates; `Lakehouse.prepare` holds a lock around it.
+    another process that creates; `Lakehouse` holds a lock around it.
     """
     if settings.catalog == "sqlite" and not create and not settings.catalog_file.is_file():
         raise _no_lake(settings)
@@ -180,7 +180,8 @@ def _cursor(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
 
 
 class Writer:
-    """The connection of the last commit, kept for the next: opening the lake costs more than a small commit.
+    """The connection of the last commit, or of the creation, kept for the next: opening the lake costs more than a
+    small commit.
 
     A commit has the connection for itself; one that begins meanwhile opens another. What a failed commit used is
     closed, since an error may leave a connection unusable, but not after a conflict; so is one whose catalog file was
@@ -197,11 +198,11 @@ class Writer:
     @contextmanager
     def begin(self) -> Iterator["Session"]:
         """A connection with an open transaction, which is rolled back where the block raises."""
-        session = self._take()
-        if session is None:
-            session = self._open()
-            session.connection.execute("BEGIN")
+        taken = self._take()
+        session = taken or self._open()
         try:
+            if taken is None:
+                session.connection.execute("BEGIN")
             yield session
         except BaseException as error:
             with suppress(duckdb.Error):
@@ -214,13 +215,13 @@ class Writer:
         self._keep(session)
 
     @contextmanager
-    def creating(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def creating(self) -> Iterator["Session"]:
         """A connection to the lake, which is made where there is none; no transaction is open. The first commit goes
-        over it. Not safe beside another process that creates: `Lakehouse.prepare` holds a lock around it.
+        over it. Not safe beside another process that creates: `Lakehouse` holds a lock around it.
         """
         session = self._open(create=True)
         try:
-            yield session.connection
+            yield session
         except BaseException:
             session.opened.close()
             raise

@@ -118,8 +118,9 @@ class Lakehouse:
     def _create(self, tables: Iterable[Table]) -> None:
         with table_locks(self.settings, ["lake"]):
             for attempt in self._attempts():
-                with attempt, self._writer.creating() as connection:
-                    _create_missing(connection, tables)
+                with attempt, self._writer.creating() as session:
+                    _create_missing(session.connection, tables)
+                    session.last_snapshot = _last_own_snapshot(session.connection)
 
     def read(
         self,

@@ -138,7 +138,7 @@ def _clean(lakehouse: Lakehouse, feed: Feed, days: set[date], progress: Progress
     complaints = []
     for span in spans:
         try:
-            materialize(lakehouse.settings, selection, span, None, progress)
+            materialize(lakehouse, selection, span, None, progress)
         except RunFailed as failed:
             complaints.append(str(failed))
     return complaints

@@ -89,14 +89,14 @@ def instance_of(settings: Settings) -> Iterator[dg.DagsterInstance]:
         ) from error
 
 
-def bring_up_to_date(settings: Settings, lakehouse: Lakehouse, progress: Progress) -> list[Step]:
+def bring_up_to_date(lakehouse: Lakehouse, progress: Progress) -> list[Step]:
     """Take in new files, clean what changed, and refresh whatever is older than what it reads from.
 
     Returns the runs that were needed; none but the look at the landing zone where nothing is new.
     """
-    definitions = build_definitions(settings, lakehouse)
+    definitions = build_definitions(lakehouse.settings, lakehouse)
     lakehouse.prepare()
-    with instance_of(settings) as instance:
+    with instance_of(lakehouse.settings) as instance:
         raw = [dg.AssetKey(feed.raw_table.split(".")) for feed in FEEDS.values()]
         steps: list[Step] = []
         complaints: list[str] = []
@@ -132,10 +132,11 @@ def bring_up_to_date(settings: Settings, lakehouse: Lakehouse, progress: Progres
 
 
 def materialize(
-    settings: Settings, selection: str, days: tuple[date, date] | None, partition: str | None, progress: Progress
+    lakehouse: Lakehouse, selection: str, days: tuple[date, date] | None, partition: str | None, progress: Progress
 ) -> list[Step]:
     """Materialize a selection, in Dagster's selection syntax, whether it is up to date or not."""
-    definitions = build_definitions(settings)
+    settings = lakehouse.settings
+    definitions = build_definitions(settings, lakehouse)
     graph = definitions.get_repository_def().asset_graph
     try:
         with warnings.catch_warnings():

@@ -33,6 +33,12 @@ def test_a_commit_that_changes_nothing_names_the_newest_snapshot_whoever_made_it
     assert lake.commit([Append(SALES, sales(TUESDAY, 3))], BY).snapshot_id == newest + 1
 
 
+def test_so_does_one_over_the_connection_that_created_the_lake(lake: Lakehouse) -> None:
+    lake.prepare()
+    newest = Lakehouse(lake.settings).commit([Append(SALES, sales(MONDAY, 2))], BY).snapshot_id
+    assert lake.commit([ReplaceSlices(SALES, SALES.empty(), [{"day": TUESDAY}])], BY).snapshot_id == newest
+
+
 def test_a_catalog_that_was_put_in_the_place_of_the_other_is_the_one_written_to(sqlite_lake: Lakehouse) -> None:
     lake, home = sqlite_lake, sqlite_lake.settings.home
     lake.commit([ReplaceTable(SALES, sales(MONDAY, 1))], BY)

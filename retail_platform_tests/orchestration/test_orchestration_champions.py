@@ -231,7 +231,7 @@ def test_after_a_rollback_by_command_the_forecast_is_that_of_the_version_in_forc
     with instance_of(retailer.settings) as instance:
         stale = stale_keys(dg.AssetSelection.groups(*SCIENCE), repository, last_commits(retailer.lake, instance))
     assert [key.to_user_string() for key in stale] == ["forecast/demand", "forecast/inventory_requirements"]
-    materialize(retailer.settings, 'key:"forecast/demand"', None, None, lambda _: None)
+    materialize(retailer.lake, 'key:"forecast/demand"', None, None, lambda _: None)
     assert set(retailer.lake.read("forecast.demand")["model_version"]) == {"older"}
     assert retailer.check_passed("forecast.demand", "published_model_beats_naive")
 

@@ -139,14 +139,14 @@ def test_bringing_up_to_date_again_changes_nothing_and_runs_nothing_but_the_look
 
 def test_cleaning_one_day_again_keeps_every_row(retailer: Retailer) -> None:
     before, day = retailer.lake.read("clean.sales"), SIMULATION.last_date - timedelta(days=40)
-    materialize(retailer.settings, 'key:"clean/sales"', (day, day), None, lambda _: None)
+    materialize(retailer.lake, 'key:"clean/sales"', (day, day), None, lambda _: None)
     after = retailer.lake.read("clean.sales")
     grain = TABLES["clean.sales"].grain
     assert before.filter(pl.col("business_date") == day).height > 0
     assert after.sort(grain).equals(before.sort(grain))
     # The days cleaned again are newer than the panel, which stays as it was when it is refreshed.
     panel = retailer.lake.read("features.demand")
-    materialize(retailer.settings, 'key:"features/demand"', None, None, lambda _: None)
+    materialize(retailer.lake, 'key:"features/demand"', None, None, lambda _: None)
     assert retailer.lake.read("features.demand").sort(*SERIES, "date").equals(panel.sort(*SERIES, "date"))
 
 
@@ -160,7 +160,7 @@ def test_a_model_folder_that_was_tampered_with_fails_clearly_and_leaves_the_last
     file.write_bytes(file.read_bytes().replace(b"1", b"2", 1))
     before = retailer.lake.read("forecast.demand")
     with pytest.raises(RunFailed, match=r"forecast\.demand: .*" + row["model_version"]) as failed:
-        materialize(retailer.settings, 'key:"forecast/demand"', None, None, lambda _: None)
+        materialize(retailer.lake, 'key:"forecast/demand"', None, None, lambda _: None)
     assert "restore the folder" in str(failed.value)
     assert retailer.lake.read("forecast.demand").equals(before)
 
@@ -187,7 +187,7 @@ def test_rows_of_another_cut_into_shards_give_way(retailer: Retailer) -> None:
         cut = retailer.with_settings(forecast=retailer.settings.forecast.model_copy(update={"shards": shards}))
         filled = sorted(set(shard_of(stores, shards).values()))
         for shard in filled:
-            materialize(cut.settings, 'key:"features/demand"', None, shard, lambda _: None)
+            materialize(cut.lake, 'key:"features/demand"', None, shard, lambda _: None)
         rows = cut.lake.read("features.demand")
         assert sorted(set(rows["shard"])) == filled
         assert rows.select(pl.struct(*SERIES, "date").is_duplicated().any()).item() is False
@@ -198,7 +198,7 @@ def test_a_shard_without_stores_is_empty_and_no_failure(retailer: Retailer) -> N
     stores = retailer.lake.read("clean.stores")["store_id"]
     (empty, *_) = sorted(set(shard_names(3)) - set(shard_of(stores, 3).values()))
     selection = "group:features or group:model or group:forecast"
-    materialize(sharded.settings, selection, None, empty, lambda _: None)
+    materialize(sharded.lake, selection, None, empty, lambda _: None)
     assert sharded.lake.read("features.demand").filter(shard=empty).is_empty()
     assert sharded.lake.read("forecast.demand").filter(shard=empty).is_empty()
 

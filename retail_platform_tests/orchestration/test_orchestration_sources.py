@@ -93,7 +93,7 @@ def test_the_command_line_hears_what_became_of_each_source(retailer: Retailer) -
     retailer.lake.prepare()
     began = datetime.now(UTC)
     assert words_of_intake(retailer.settings, ["weather"], began) == []
-    materialize(retailer.settings, 'key:"raw/weather"', None, None, lambda _: None)
+    materialize(retailer.lake, 'key:"raw/weather"', None, None, lambda _: None)
     said = ["source weather: 2 new rows in 1 files"]
     assert words_of_intake(retailer.settings, ["weather", "items"], began) == said
     assert words_of_intake(retailer.settings, ["weather", "items"], datetime.now(UTC)) == []
