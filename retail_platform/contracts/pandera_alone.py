@@ -46,7 +46,8 @@ def import_pandera() -> None:
     try:
         import pandera.polars as pa
 
-        # Only with its first check does Pandera learn for good that pandas is not there.
-        pa.DataFrameSchema({"units": pa.Column(pl.Int64, pa.Check.ge(0))}).validate(pl.DataFrame({"units": [0]}))
+        # Only with its first check does Pandera learn for good that pandas is not there. No check is carried out here:
+        # that would start the threads of Polars, without which a process that is forked later hangs.
+        pa.Check.get_backend(pl.LazyFrame())
     finally:
         sys.meta_path = [other for other in sys.meta_path if other is not finder]
