@@ -33,8 +33,8 @@ from retail_platform.terminal import (
 if TYPE_CHECKING:
     import polars as pl
 
+    from retail_platform.lakehouse import Lakehouse
     from retail_platform.orchestration.runner import Step
-    from retail_platform.settings import Settings
     from retail_platform.sources.landing import LoadReport
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -254,17 +254,18 @@ def run(
     from retail_platform.sources.files import of_no_feed
 
     settings = prepared_settings()
+    lakehouse = lakehouse_of(settings)
     if partition and not select:
         stop("--partition says which part of a selection; name the assets too, for example --select 'group:clean'")
     with progress("Looking for what is new") as say:
         if select:
             days, shard = _days_or_shard(partition)
-            steps = materialize(lakehouse_of(settings), select, days, shard, say)
+            steps = materialize(lakehouse, select, days, shard, say)
         else:
             _warn(of_no_feed(settings.landing))
-            steps = bring_up_to_date(lakehouse_of(settings), say)
+            steps = bring_up_to_date(lakehouse, say)
             if len(steps) > 1:
-                forecast_report(lakehouse_of(settings))
+                forecast_report(lakehouse)
     _show_steps(steps)
 
 
@@ -276,11 +277,11 @@ def backtest(as_json: Json = False) -> None:
     """
     from retail_platform.orchestration.runner import materialize
 
-    settings = prepared_settings()
+    lakehouse = lakehouse_of(prepared_settings())
     with progress("Backtesting", quiet=as_json) as say:
         selection = 'key:"model/backtest_forecasts" or key:"model/backtest_metrics"'
-        materialize(lakehouse_of(settings), selection, None, None, say)
-    print_frame(_accuracy(settings), as_json=as_json, empty="the panel is too short for a backtest")
+        materialize(lakehouse, selection, None, None, say)
+    print_frame(_accuracy(lakehouse), as_json=as_json, empty="the panel is too short for a backtest")
 
 
 @app.command()
@@ -441,17 +442,17 @@ def _days_or_shard(partition: str | None) -> tuple[tuple[date, date] | None, str
     return days, None
 
 
-def _accuracy(settings: "Settings") -> "pl.DataFrame":
+def _accuracy(lakehouse: "Lakehouse") -> "pl.DataFrame":
     from retail_platform.features.shards import shard_names
 
-    figures = lakehouse_of(settings).query(
+    figures = lakehouse.query(
         """
         SELECT shard, model, metric, avg(value) AS value FROM model.backtest_metrics
         WHERE segment = 'all' AND shard IN (SELECT unnest(?)) AND backtest_id IN (
             SELECT arg_max(backtest_id, computed_at) FROM model.backtest_metrics GROUP BY shard)
         GROUP BY ALL ORDER BY ALL
         """,
-        [shard_names(settings.forecast.shards)],
+        [shard_names(lakehouse.settings.forecast.shards)],
     )
     return figures.pivot("metric", index=["shard", "model"], values="value")
 

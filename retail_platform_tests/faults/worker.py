@@ -170,10 +170,6 @@ TORN = f"""
 """Days of which a reader sees a part of a commit."""
 
 
-_BETWEEN_READS = 0.05
-"""Seconds. Four readers without a pause would take the processors from the writers whom they are to meet."""
-
-
 def read(lake: Lakehouse, _: Order) -> Iterator[int]:
     """Read, in one statement and as a stream, until told to stop."""
     for number in count():
@@ -190,7 +186,6 @@ def read(lake: Lakehouse, _: Order) -> Iterator[int]:
         if rows % ROWS:
             raise AssertionError(f"a stream gave {rows} rows of slices of {ROWS}")
         yield number
-        time.sleep(_BETWEEN_READS)
 
 
 def maintain_often(lake: Lakehouse, _: Order) -> Iterator[int]:
