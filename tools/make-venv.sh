@@ -39,14 +39,28 @@ sed -n '/^uv==/,/[^\\]$/p' requirements.lock >"$venv/uv.lock"
 sed '/^uv==/,/[^\\]$/d' requirements.lock >"$venv/all.lock"
 index=${PIP_INDEX_URL:-$("$venv/bin/python" -m pip config get global.index-url 2>/dev/null || true)}
 [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
+uv() {
+    "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps "$@"
+}
 if ! { pip --only-binary uv --require-hashes -r "$venv/uv.lock" &&
-    "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --require-hashes -r "$venv/all.lock"; }; then
+    uv --require-hashes -r "$venv/all.lock" && uv --no-build-isolation --editable .; }; then
     echo "not with uv, then with pip (a minute or two)"
     pip --require-hashes -r "$venv/all.lock"
+    pip --no-build-isolation --editable .
 fi
-pip --no-build-isolation --editable .
-"$venv/bin/python" -c 'import lightgbm' 2>/dev/null || need libgomp1
-"$venv/bin/python" -c 'import lightgbm'
+# Its library alone: to import all of LightGBM takes seconds as long as nothing is compiled.
+loads_lightgbm() {
+    "$venv/bin/python" - <<'END'
+import ctypes
+from importlib.util import find_spec
+from pathlib import Path
+
+(library,) = Path(find_spec("lightgbm").origin).parent.glob("lib/lib_lightgbm.*")
+ctypes.CDLL(str(library))
+END
+}
+loads_lightgbm 2>/dev/null || need libgomp1
+loads_lightgbm
 # Byte code of what nearly every process imports. Several start side by side, and each would compile all of it anew,
 # ten seconds' worth; everything would take a minute, most of it for modules that are never run.
 "$venv/bin/python" - <<'END'
