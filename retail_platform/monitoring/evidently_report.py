@@ -7,6 +7,7 @@ Distances, not p-values: with thousands of rows a test calls every difference si
 Wasserstein distance in standard deviations of the reference, for categories the Jensen-Shannon distance.
 """
 
+import gc
 import os
 from collections.abc import Collection
 from html import escape
@@ -38,9 +39,14 @@ def drift_report(
         return {}, ""
     # Evidently reports its use over the network in some of its parts; none of that is wanted here.
     os.environ["DO_NOT_TRACK"] = "1"
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import ValueDrift
-    from evidently.presets import DataDriftPreset
+    # Its thousands of modules stay; to look through them for garbage again and again is a quarter of their import.
+    gc.disable()
+    try:
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.metrics import ValueDrift
+        from evidently.presets import DataDriftPreset
+    finally:
+        gc.enable()
 
     # Evidently writes names and values into its page as they are.
     shown = {name: escape(name) for name in [*numbers, *categories]}

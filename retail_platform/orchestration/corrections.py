@@ -21,13 +21,16 @@ _SEVERAL_FILES = """
 """
 
 
-def days_of_another_rule(lakehouse: Lakehouse, feed: Feed) -> set[date]:
+def days_of_another_rule(lakehouse: Lakehouse, feed: Feed, *, set_aside: bool) -> set[date]:
     """Days whose clean rows are not what the feed's `replaces` makes of them.
 
     Under `store_day` that shows in a store's day that comes from several files, or for which a row of a file before the
-    one that counts is still rejected; under `row` in rows that were withdrawn or held back for the sake of whole days.
+    one that counts is still rejected; under `row` in rows that were withdrawn or held back for the sake of whole days,
+    which are looked for only where any row of the feed was rejected or is a duplicate (`set_aside`).
     """
     if lakehouse.settings.feed(feed.name).replaces == "row":
+        if not set_aside:
+            return set()
         days = lakehouse.query(
             "SELECT partition_date FROM quarantine.duplicate_rows WHERE feed = $1 AND kind = 'withdrawn' "
             "UNION SELECT partition_date FROM quarantine.rejected_rows WHERE feed = $1 AND list_contains(reasons, $2)",

@@ -117,10 +117,10 @@ def test_a_read_only_connection_refuses_writes(lake: Lakehouse) -> None:
         connection.execute("DELETE FROM shop.sales")
 
 
-def test_reading_before_anything_was_written_names_the_remedy(lake: Lakehouse) -> None:
+def test_reading_before_anything_was_written_names_the_remedy(lake_settings: Settings) -> None:
     with pytest.raises(NoLakeError, match="retail-platform demo"):
-        lake.read("shop.sales")
-    assert not lake.settings.home.exists()
+        Lakehouse(lake_settings).read("shop.sales")
+    assert not lake_settings.home.exists()
 
 
 def test_a_lake_can_be_moved_with_its_folder(settings: Settings, tmp_path: Path) -> None:
