@@ -111,7 +111,9 @@ def _with_provenance(
     batches: Iterator[pl.DataFrame], feed: Feed, form: FeedSettings, provenance: dict[str, Any]
 ) -> Iterator[pa.Table]:
     """Batches in the shape of the raw table: `row_number` counts data rows from 1 in file order."""
-    file_id, arrived = provenance["file_id"], datetime.fromisoformat(provenance["ingested_at"])
+    # Values become columns by way of Polars: Arrow would import pandas to look whether they are of its types.
+    file_id = pl.Series([provenance["file_id"]]).to_arrow().cast(pa.string())
+    arrived = datetime.fromisoformat(provenance["ingested_at"])
     columns = raw_table(feed, form.extra_columns).polars_schema.names()
     before = 0
     for batch in batches:
@@ -119,11 +121,12 @@ def _with_provenance(
         _refuse_nul(text)
         the_only_one = pl.repeat(0, batch.height, dtype=pl.Int32, eager=True).to_arrow()
         numbers = pl.int_range(before + 1, before + 1 + batch.height, dtype=pl.Int64, eager=True)
+        arrivals = pl.repeat(arrived, batch.height, dtype=pl.Datetime("us"), eager=True)
         table = (
-            text.append_column("file_id", pa.DictionaryArray.from_arrays(the_only_one, [file_id]))
+            text.append_column("file_id", pa.DictionaryArray.from_arrays(the_only_one, file_id))
             .append_column("row_number", numbers.to_arrow())
             .append_column("partition_date", _partition_dates(batch, feed, form, provenance).to_arrow())
-            .append_column("ingested_at", pa.repeat(pa.scalar(arrived, pa.timestamp("us")), batch.height))
+            .append_column("ingested_at", arrivals.to_arrow())
         )
         yield table.select(columns)
         before += batch.height

@@ -450,14 +450,17 @@ def test_want_of_room_is_no_fault_of_the_file(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_the_reader_gets_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reader_gets_no_secret_and_loads_no_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETAIL_CUSTOMER_KEY", "secret")
     reader = FileReader(IntakeSettings())
     _read_by(reader, copy_to_spool(_land(tmp_path, HEADER + ROW), tmp_path, max_bytes=MAX_BYTES))
     assert reader._process is not None
-    environment = Path(f"/proc/{reader._process.pid}/environ").read_bytes()
+    process = Path(f"/proc/{reader._process.pid}")
+    environment, libraries = (process / "environ").read_bytes(), (process / "maps").read_text()
     assert b"PATH=" in environment
     assert b"RETAIL" not in environment
+    assert "/_polars_runtime" in libraries
+    assert "/pandas/" not in libraries
     reader.close()
 
 
