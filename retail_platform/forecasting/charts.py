@@ -36,7 +36,7 @@ def forecast_chart(demand: pl.DataFrame, forecast: pl.DataFrame, *, series: int 
     )
     columns = 2 if largest.height > 1 else 1
     rows = max(1, -(-largest.height // columns))
-    figure = new_figure(11, 0.5 + 2.4 * rows)
+    figure = _figure_of_panels(rows, columns, width=11 / columns, height=2.4)
     first_day = forecast["date"].min()
     for place, (store, item) in enumerate(largest.select(SERIES).iter_rows(), start=1):
         own = (pl.col("store_id") == store) & (pl.col("item_id") == item)
@@ -74,7 +74,7 @@ def backtest_chart(metrics: pl.DataFrame) -> bytes:
         .agg(pl.col("value").mean())
         .sort("cutoff")
     )
-    figure = new_figure(8, 3.2)
+    figure = _figure_of_panels(1, 1, width=8, height=3.2)
     axes = figure.add_subplot(1, 1, 1)
     cutoffs = [str(day) for day in wape["cutoff"].unique().sort()]
     for model in wape["model"].unique(maintain_order=True).sort():
@@ -103,6 +103,25 @@ def new_figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _figure_of_panels(rows: int, columns: int, *, width: float, height: float) -> "Figure":
+    """A figure of panels of this size (inches), with room for a title, for dates and a label below, and for numbers of
+    six digits beside. To have the room found takes as long as the drawing.
+    """
+    from matplotlib.figure import Figure
+
+    left, right, top, bottom = 0.8, 0.15, 0.3, 0.55
+    figure = Figure(figsize=(columns * width, rows * height))
+    figure.subplots_adjust(
+        left=left / (columns * width),
+        right=1 - right / (columns * width),
+        top=1 - top / (rows * height),
+        bottom=bottom / (rows * height),
+        wspace=(left + right) / (width - left - right),
+        hspace=(top + bottom) / (height - top - bottom),
+    )
+    return figure
 
 
 def plain_axes(axes: "Axes") -> None:
