@@ -40,15 +40,19 @@ MEMORY_DISK_BYTES = 6 * 1024**3
 def pytest_configure() -> None:
     """Homes of tests lie in memory where there is room: a run writes hundreds of small synced transactions, and a
     disk that others use as well makes the suite twice as slow."""
-    # What the test modules import stays to the end. To look through it again and again for garbage took a fifth of the
-    # time of collecting them, and a twelfth of the time of the tests that run Dagster.
-    gc.disable()
     if MEMORY_DISK.is_mount() and shutil.disk_usage(MEMORY_DISK).free > MEMORY_DISK_BYTES:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
 
 
 hypothesis_settings.register_profile("thorough", max_examples=1000, deadline=None)
 """`pytest --hypothesis-profile=thorough`: laws whose examples are dear are given more of them."""
+
+
+def pytest_collection() -> None:
+    """What the test modules import stays to the end. To look through it again and again for garbage took a fifth of the
+    time of collecting them, and a twelfth of the time of the tests that run Dagster.
+    """
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
@@ -70,7 +74,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture(params=CATALOGS)
 def lake_settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
-    """The same settings on each catalog; on PostgreSQL with a database of its own."""
+    """The same settings on each catalog, where there is no lake yet; on PostgreSQL with a database of its own."""
     if request.param == "sqlite":
         return settings
     server = request.getfixturevalue("postgres_server")

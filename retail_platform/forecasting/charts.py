@@ -98,26 +98,21 @@ def backtest_chart(metrics: pl.DataFrame) -> bytes:
     return as_png(figure)
 
 
-def new_figure(width: float, height: float) -> "Figure":
-    """A figure of its own, so that no global state of pyplot is touched."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 def _figure_of_panels(rows: int, columns: int, *, width: float, height: float) -> "Figure":
-    """A figure of panels of this size (inches), with room for a title, for dates and a label below, and for numbers of
-    six digits beside. To have the room found takes as long as the drawing.
+    """A figure of panels of this size, in inches, with room for a title, for dates and a label below, and beside for
+    numbers of six digits; Matplotlib writes greater ones in units of a million. To let it find the room takes as long
+    as the drawing.
     """
     from matplotlib.figure import Figure
 
     left, right, top, bottom = 0.8, 0.15, 0.3, 0.55
-    figure = Figure(figsize=(columns * width, rows * height))
+    figure_width, figure_height = columns * width, rows * height
+    figure = Figure(figsize=(figure_width, figure_height))
     figure.subplots_adjust(
-        left=left / (columns * width),
-        right=1 - right / (columns * width),
-        top=1 - top / (rows * height),
-        bottom=bottom / (rows * height),
+        left=left / figure_width,
+        right=1 - right / figure_width,
+        top=1 - top / figure_height,
+        bottom=bottom / figure_height,
         wspace=(left + right) / (width - left - right),
         hspace=(top + bottom) / (height - top - bottom),
     )

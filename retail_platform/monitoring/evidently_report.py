@@ -40,13 +40,15 @@ def drift_report(
     # Evidently reports its use over the network in some of its parts; none of that is wanted here.
     os.environ["DO_NOT_TRACK"] = "1"
     # Its thousands of modules stay; to look through them for garbage again and again is a quarter of their import.
+    looks_for_garbage = gc.isenabled()
     gc.disable()
     try:
         from evidently import DataDefinition, Dataset, Report
         from evidently.metrics import ValueDrift
         from evidently.presets import DataDriftPreset
     finally:
-        gc.enable()
+        if looks_for_garbage:
+            gc.enable()
 
     # Evidently writes names and values into its page as they are.
     shown = {name: escape(name) for name in [*numbers, *categories]}

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from retail_platform.features.profile import PATTERNS, SPARSE_INTERVAL, VARIABLE_SIZE
-from retail_platform.forecasting.charts import EXPECTED, NAIVE, SOLD, as_png, new_figure, plain_axes, plain_text
+from retail_platform.forecasting.charts import EXPECTED, NAIVE, SOLD, as_png, plain_axes, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MARKERS = {"smooth": "o", "erratic": "^", "intermittent": "s", "lumpy": "D"}
 _COLOURS = {"smooth": EXPECTED, "erratic": NAIVE, "intermittent": "#3d7a3d", "lumpy": "#7a3d7a"}
@@ -21,7 +22,7 @@ _COLOURS = {"smooth": EXPECTED, "erratic": NAIVE, "intermittent": "#3d7a3d", "lu
 
 def pattern_chart(patterns: pl.DataFrame) -> bytes:
     """Each series by the interval between its sales and the variation of their size, with the four classes."""
-    figure = new_figure(8, 4)
+    figure = _figure(8, 4)
     axes = figure.add_subplot(1, 1, 1)
     for pattern in PATTERNS:
         own = patterns.filter(pattern=pattern)
@@ -49,7 +50,7 @@ def pattern_chart(patterns: pl.DataFrame) -> bytes:
 
 def season_chart(indices: pl.DataFrame) -> bytes:
     """Demand by weekday and by month, relative to the mean."""
-    figure = new_figure(10, 3)
+    figure = _figure(10, 3)
     names = {"weekday": list(calendar.day_abbr), "month": list(calendar.month_abbr)[1:]}
     for place, (cut, labels) in enumerate(names.items(), start=1):
         own = indices.filter(cut=cut)
@@ -67,7 +68,7 @@ def weeks_chart(weeks: pl.DataFrame) -> bytes:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.ticker import PercentFormatter
 
-    figure = new_figure(10, 5)
+    figure = _figure(10, 5)
     drawn = (
         ("units", "units per week", SOLD),
         ("on_promotion", "days on promotion", NAIVE),
@@ -89,7 +90,7 @@ def weeks_chart(weeks: pl.DataFrame) -> bytes:
 
 def effects_chart(effects: pl.DataFrame) -> bytes:
     """Price elasticity and promotion uplift of each group with their intervals."""
-    figure = new_figure(11, 1.2 + 0.28 * max(effects.height, 3))
+    figure = _figure(11, 1.2 + 0.28 * max(effects.height, 3))
     drawn = (("elasticity", "price elasticity", 0.0), ("uplift", "demand on promotion / without", 1.0))
     for place, (effect, title, nothing) in enumerate(drawn, start=1):
         axes = figure.add_subplot(1, 2, place)
@@ -103,7 +104,7 @@ def effects_chart(effects: pl.DataFrame) -> bytes:
 
 def movers_chart(moved: pl.DataFrame) -> bytes:
     """The greatest changes of units per day, up and down."""
-    figure = new_figure(8, 0.8 + 0.3 * max(moved.height, 2))
+    figure = _figure(8, 0.8 + 0.3 * max(moved.height, 2))
     axes = figure.add_subplot(1, 1, 1)
     ordered = moved.sort("change")
     labels = [plain_text(f"{item}, store {store}") for store, item in ordered.select("store_id", "item_id").iter_rows()]
@@ -120,3 +121,10 @@ def _intervals(axes: "Axes", known: pl.DataFrame, effect: str) -> None:
     low, value, high = (known[name] for name in (f"{effect}_low", effect, f"{effect}_high"))
     axes.errorbar(value, rows, xerr=[value - low, high - value], fmt="o", ms=4, color=EXPECTED, ecolor=EXPECTED, lw=1.2)
     axes.set_yticks(rows, [plain_text(name) for name in known["group"]])
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """A figure with room for names of any length beside the bars."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")

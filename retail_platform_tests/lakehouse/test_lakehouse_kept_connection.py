@@ -33,7 +33,8 @@ def test_a_commit_that_changes_nothing_names_the_newest_snapshot_whoever_made_it
     assert lake.commit([Append(SALES, sales(TUESDAY, 3))], BY).snapshot_id == newest + 1
 
 
-def test_so_does_one_over_the_connection_that_created_the_lake(lake: Lakehouse) -> None:
+def test_so_does_one_over_the_connection_that_created_the_lake(lake_settings: Settings) -> None:
+    lake = Lakehouse(lake_settings)
     lake.prepare()
     newest = Lakehouse(lake.settings).commit([Append(SALES, sales(MONDAY, 2))], BY).snapshot_id
     assert lake.commit([ReplaceSlices(SALES, SALES.empty(), [{"day": TUESDAY}])], BY).snapshot_id == newest

@@ -22,6 +22,7 @@ from retail_platform.lakehouse import (
     Write,
 )
 from retail_platform.lakehouse.writes import Rows
+from retail_platform.settings import Settings
 from retail_platform_tests.lakehouse.shop import (
     BY,
     MONDAY,
@@ -41,7 +42,8 @@ def replace_days(frame: pl.DataFrame, *days: date) -> ReplaceSlices:
     return ReplaceSlices(SALES, frame, [{"day": day} for day in days])
 
 
-def test_a_lake_that_was_prepared_reads_every_contract_table_as_empty(lake: Lakehouse) -> None:
+def test_a_lake_that_was_prepared_reads_every_contract_table_as_empty(lake_settings: Settings) -> None:
+    lake = Lakehouse(lake_settings)
     lake.prepare()
     lake.prepare()
 
@@ -63,7 +65,8 @@ def test_a_catalog_that_takes_the_place_of_a_prepared_one_is_prepared_as_well(
     assert sqlite_lake.tables() == {"shop.sales", *TABLES}
 
 
-def test_the_first_write_ever_makes_the_lake_and_the_table(lake: Lakehouse) -> None:
+def test_the_first_write_ever_makes_the_lake_and_the_table(lake_settings: Settings) -> None:
+    lake = Lakehouse(lake_settings)
     commit = lake.commit([ReplaceTable(SALES, sales(MONDAY, 1, 2))], BY)
 
     assert commit.rows == {"shop.sales": 2}
